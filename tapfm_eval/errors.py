@@ -1,0 +1,70 @@
+"""The error tree: every fault that a user can cause or mend is one of these, and carries its exit code."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of an input: where it is, what was expected, what came, and what to do about it."""
+
+    where: str  # file, then row or key: `cohorts/x.csv, row 18, column EGFR`
+    expected: str  # `0, 1 or empty`
+    got: str  # the offending value as text, shortened
+    remedy: str  # an instruction: `Map it under targets.EGFR.values.`
+
+    def __str__(self) -> str:
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{self.where}: expected {self.expected}, got {self.got}.{remedy}"
+
+
+class TapfmEvalError(Exception):
+    """Root of the tree; `exit_code` 2 is wrong input, 1 means that the command worked and found something."""
+
+    exit_code = 2
+
+
+class InputError(TapfmEvalError):
+    """An input is not what it claims to be; lists every problem found, not the first alone."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ProtocolError(InputError):
+    """The protocol file is wrong."""
+
+
+class ManifestError(InputError):
+    """A cohort manifest is wrong."""
+
+
+class SplitError(InputError):
+    """A split file is wrong, or does not fit its manifest."""
+
+
+class SlideError(InputError):
+    """A slide cannot be read, or lacks what is needed to read it at a known scale."""
+
+
+class BackboneError(InputError):
+    """A backbone is unknown, or its weights cannot be had or do not fit."""
+
+
+class PredictionsError(InputError):
+    """A predictions table is wrong."""
+
+
+class StatisticsError(InputError):
+    """Arrays handed to a statistic are malformed: NaN scores, labels other than 0 and 1, shapes that disagree."""
+
+
+class RunError(InputError):
+    """The run folder is in a state that the command cannot work with."""
+
+
+class StudyError(TapfmEvalError):
+    """The study ran and stopped on a finding: too many failed slides, audit errors, a failed rehearsal check."""
+
+    exit_code = 1
