@@ -1,0 +1,255 @@
+"""YAML to Protocol: reads hostile files safely and reports every fault with file, key, expected, got and remedy."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tapfm_eval.errors import Problem, ProtocolError
+from tapfm_eval.protocol.schema import FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
+
+MAX_BYTES = 1_000_000
+_UNION_TAGS = frozenset({"word", "record", "list", "last_blocks", "lora"})
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that also refuses duplicate keys and aliases: neither has a meaning in a protocol."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias; aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            name = str(getattr(key_node, "value", key_node))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key_node.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`value` as one short line for a message."""
+    text = repr(value) if not isinstance(value, dict | list) else json.dumps(value, default=str)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def read_protocol(path: Path, *, backbones: Collection[str], as_run: bool = False) -> Protocol:
+    """The protocol that a YAML file states.
+
+    Args:
+        path: The file; messages name it as given.
+        backbones: Names of the backbone cards that exist.
+        as_run: The file is the resolved protocol of a run, whose rehearsal may have added the negative control.
+
+    Raises:
+        ProtocolError: With every problem of the file.
+    """
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ProtocolError(
+            Problem(str(path), "a mapping of keys such as format, id, cohorts", f"a {type(content).__name__}",
+                    "Start from protocols/luad.yaml.")
+        )  # fmt: skip
+    if content.get("format") != FORMAT:
+        raise ProtocolError(
+            Problem(f"{path}, format", FORMAT, shorten(content.get("format")), f"Write `format: {FORMAT}`.")
+        )
+    try:
+        protocol = Protocol.model_validate(content)
+    except ValidationError as error:
+        details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail.get("input"))]
+        problems = [_problem(path, content, detail) for detail in details]
+        raise ProtocolError(problems + list(_unknown_backbones(path, content, backbones))) from None
+    problems = [*_unknown_backbones(path, content, backbones), *_contradictions(path, protocol, as_run)]
+    if problems:
+        raise ProtocolError(problems)
+    return protocol
+
+
+def protocol_sha256(protocol: Protocol) -> str:
+    """Hash of what the protocol says; comments and layout of the file do not count."""
+    text = json.dumps(protocol.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def protocol_yaml(protocol: Protocol) -> str:
+    """The resolved protocol, every default written out, as YAML."""
+    return yaml.safe_dump(protocol.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def protocol_schema() -> dict[str, Any]:
+    """JSON schema of a protocol, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Protocol.model_json_schema()}
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ProtocolError(
+                Problem(str(path), f"at most {MAX_BYTES:,} bytes", f"{size:,} bytes", "Is it a protocol?")
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ProtocolError(
+            Problem(str(path), "a protocol file", error.strerror or str(error), "Check the path.")
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ProtocolError(
+            Problem(f"{path}, byte {error.start}", "UTF-8 text", "other bytes", "Save the file as UTF-8 text.")
+        ) from None
+    try:
+        # _Loader is a SafeLoader: it builds plain data only and runs no code.
+        return yaml.load(text, Loader=_Loader)  # noqa: S506
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        tag = "tag" in (error.problem or "")
+        remedy = "Remove the tag: a protocol holds plain data only." if tag else "Mend the YAML at this place."
+        raise ProtocolError(Problem(where, "plain YAML", error.problem or "a syntax error", remedy)) from None
+    except yaml.YAMLError as error:
+        raise ProtocolError(
+            Problem(str(path), "plain YAML", shorten(str(error).splitlines()[0]), "Save the file as plain text.")
+        ) from None
+    except (RecursionError, ValueError) as error:
+        got = "nesting too deep" if isinstance(error, RecursionError) else shorten(str(error))
+        raise ProtocolError(Problem(str(path), "plain YAML", got, "Mend the YAML.")) from None
+
+
+def _key(location: Sequence[int | str]) -> str:
+    parts = ""
+    for part in location:
+        if isinstance(part, int):
+            parts += f"[{part}]"
+        elif part not in _UNION_TAGS or parts in ("", "cohorts", "targets") or part == "lora":
+            parts += f".{part}" if parts else str(part)
+    # the `lora` branch of `adapt` repeats its tag before the key of the same name
+    return parts.replace("adapt.lora.lora", "adapt.lora")
+
+
+def _model_at(location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The record type whose keys `location` (without its last part) addresses."""
+    current: Any = Protocol
+    for part in location[:-1]:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            if field is None:
+                return None
+            current = field.annotation
+            continue
+        candidates = [a for a in _flatten(current) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if len(candidates) == 1:
+            current = candidates[0]
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field is not None else current
+    models = [a for a in _flatten(current) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return models[0] if len(models) == 1 else None
+
+
+def _flatten(annotation: Any) -> Iterable[Any]:
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for argument in arguments:
+        yield from _flatten(argument)
+
+
+def _problem(path: Path, content: dict[Any, Any], detail: Any) -> Problem:
+    location, kind = detail["loc"], detail["type"]
+    where = f"{path}, {_key(location)}"
+    context = detail.get("ctx", {})
+    if kind == "missing":
+        return Problem(where, "this key", "nothing", f"Add `{location[-1]}:`.")
+    if kind == "extra_forbidden":
+        model = _model_at(location)
+        known = list(model.model_fields) if model is not None else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        remedy = f"Did you mean `{near[0]}`?" if near else "Remove it, or correct its spelling."
+        return Problem(where, f"one of the keys {', '.join(known)}" if known else "a known key", "an unknown key",
+                       remedy)  # fmt: skip
+    got = shorten(detail.get("input"))
+    if kind == "value_error":
+        message = str(context.get("error", detail["msg"]))
+        if message.startswith("not available yet"):
+            return Problem(where, "a setting that this version serves", got, message[0].upper() + message[1:] + ".")
+        return Problem(where, message.removeprefix("expected "), got, "Correct the value.")
+    if kind in ("literal_error", "enum"):
+        return Problem(where, str(context.get("expected", "another value")), got, "Use one of these.")
+    if kind == "string_pattern_mismatch":
+        expected = f"text that matches {context.get('pattern')}"
+        return Problem(where, expected, got, "Use letters, digits, dots, hyphens and underscores.")
+    remedy = "Put the value in quotes." if kind == "string_type" and not isinstance(detail.get("input"), dict) else ""
+    message = (detail["msg"][0].lower() + detail["msg"][1:]).split(", unable to parse")[0]
+    for prefix in ("input should be ", "value should have ", "input should have "):
+        message = message.removeprefix(prefix)
+    return Problem(where, message, got, remedy or "Correct the value.")
+
+
+def _unknown_backbones(path: Path, content: dict[Any, Any], backbones: Collection[str]) -> Iterable[Problem]:
+    arms = content.get("arms")
+    for i, arm in enumerate(arms if isinstance(arms, list) else []):
+        name = arm.get("backbone") if isinstance(arm, dict) else None
+        if isinstance(name, str) and name not in backbones:
+            near = difflib.get_close_matches(name, sorted(backbones), n=1)
+            remedy = f"Did you mean `{near[0]}`?" if near else "`tapfm-eval backbones list` prints the known ones."
+            yield Problem(
+                f"{path}, arms[{i}].backbone", f"one of {', '.join(sorted(backbones))}", shorten(name), remedy
+            )
+
+
+def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Problem]:
+    """Faults that only show when parts of the protocol are held against each other."""
+    arms = [arm.id for arm in protocol.arms]
+
+    def known(key: str, value: str, names: Collection[str], what: str) -> Iterable[Problem]:
+        if value not in names:
+            near = difflib.get_close_matches(value, list(names), n=1)
+            remedy = f"Did you mean `{near[0]}`?" if near else f"Declare it under {what}."
+            yield Problem(f"{path}, {key}", f"a name under {what}: {', '.join(names)}", shorten(value), remedy)
+
+    development = [name for name, cohort in protocol.cohorts.items() if cohort.role == "development"]
+    if len(development) != 1:
+        yield Problem(f"{path}, cohorts", "exactly one cohort with role development",
+                      f"{len(development)}", "Give the others `role: external`.")  # fmt: skip
+    for what, names in (("arms", arms), ("cohorts", list(protocol.cohorts)), ("targets", list(protocol.targets))):
+        folded = [name.casefold() for name in names]
+        for name in sorted({name for name in names if folded.count(name.casefold()) > 1}):
+            yield Problem(f"{path}, {what}", "names that differ by more than case", name, "Rename one of them.")
+    if len(set(protocol.seeds)) != len(protocol.seeds):
+        yield Problem(f"{path}, seeds", "different seeds", shorten(list(protocol.seeds)), "Remove the repeated one.")
+    for target, plan in protocol.targets.items():
+        if target in RESERVED_TARGETS and not as_run:
+            yield Problem(f"{path}, targets.{target}", "a name that is not reserved", target, "Rename the target.")
+        for cohort in plan.columns:
+            yield from known(f"targets.{target}.columns", cohort, protocol.cohorts, "cohorts")
+    for i, arm in enumerate(protocol.arms):
+        if arm.aggregator == "tapfm" and arm.adapt == "frozen" and arm.training.lambda_attention is not None:
+            yield Problem(f"{path}, arms[{i}].training.lambda_attention", "an adapted backbone",
+                          "adapt: frozen", "Remove it: a frozen backbone has no attention loss.")  # fmt: skip
+    primary = protocol.analysis.primary
+    if primary is not None:
+        yield from known("analysis.primary.target", primary.target, protocol.targets, "targets")
+        yield from known("analysis.primary.cohort", primary.cohort, protocol.cohorts, "cohorts")
+        yield from known("analysis.primary.arm", primary.arm, arms, "arms")
+        yield from known("analysis.primary.versus", primary.versus, arms, "arms")
+        if primary.arm == primary.versus:
+            yield Problem(f"{path}, analysis.primary.versus", "another arm than `arm`", shorten(primary.versus),
+                          "Name the arm to compare with.")  # fmt: skip
+    for i, family in enumerate(protocol.analysis.families):
+        if isinstance(family.comparisons, AllAgainst):
+            key = f"analysis.families[{i}].comparisons.all_against"
+            yield from known(key, family.comparisons.all_against, arms, "arms")
+    for target in protocol.rehearsal.planted:
+        yield from known("rehearsal.planted", target, protocol.targets, "targets")
+    if protocol.overrides:
+        yield Problem(f"{path}, overrides", "a setting that this version serves", f"{len(protocol.overrides)}",
+                      "Not available yet: overriding audit findings.")  # fmt: skip
