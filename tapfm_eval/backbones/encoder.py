@@ -1,0 +1,104 @@
+"""Tiles to embeddings and CLS attention in one forward pass, with stochastic depth that the caller decides."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+import torch
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from tapfm_eval.backbones.cards import BackboneCard
+from tapfm_eval.errors import BackboneError, Problem
+
+
+class TileEncoder(nn.Module):
+    """A ViT that gives each tile its embedding z and one raw attention scalar a.
+
+    a is the CLS token's attention in the last block, averaged over heads and over patch tokens; prefix tokens
+    (CLS, registers) are left out. Its values lie near 1/N with a spread around 1e-6, so it is computed in float32
+    at least, whatever the autocast type (arXiv 2506.05184; bf16 would make all tiles equal).
+
+    Only the CLS row of the last block is computed: the embedding is the CLS token, and nothing else of that block's
+    output is used. For the other blocks timm's own layers run unchanged.
+    """
+
+    def __init__(self, network: VisionTransformer, card: BackboneCard) -> None:
+        super().__init__()
+        _check_supported(network, card)
+        self.network = network
+        self.prefix_tokens = int(network.num_prefix_tokens)
+        self.depth = len(network.blocks)
+        self.dim = int(network.embed_dim)
+        self.first_trained_block = self.depth  # blocks before it run without a graph; `methods.adaptation` sets it
+        self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, tiles: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings z (B, D) and raw attention a (B,).
+
+        Args:
+            tiles: uint8 (B, 3, H, W), RGB.
+            keep: Multipliers of the residual branches (B, depth, 2), 0 or 1/(1-p): stochastic depth as decided by
+                the caller per tile and block, so that it replays and does not depend on the batch. None keeps all.
+        """
+        network = self.network
+        dtype = network.patch_embed.proj.weight.dtype
+        x = (tiles.to(dtype) - self.get_buffer("mean").to(dtype)) / self.get_buffer("std").to(dtype)  # (B, 3, H, W)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.first_trained_block == 0):
+            x = network.norm_pre(network._pos_embed(network.patch_embed(x)))  # (B, prefix + N, D)
+        *blocks, block = (cast(Block, module) for module in network.blocks)
+        for i, block_i in enumerate(blocks):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and i >= self.first_trained_block):
+                x = x + _scaled(block_i.ls1(block_i.attn(block_i.norm1(x))), keep, i, 0)
+                x = x + _scaled(block_i.ls2(block_i.mlp(block_i.norm2(x))), keep, i, 1)
+        last = self.depth - 1
+        update, attention = cls_attention(
+            cast(Attention, block.attn), block.norm1(x), self.prefix_tokens
+        )  # (B, 1, D), (B,)
+        cls = x[:, :1] + _scaled(block.ls1(update), keep, last, 0)  # (B, 1, D)
+        cls = cls + _scaled(block.ls2(block.mlp(block.norm2(cls))), keep, last, 1)
+        z = network.fc_norm(network.norm(cls))[:, 0]  # (B, D)
+        return z if z.dtype == torch.float64 else z.float(), attention
+
+
+def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int) -> tuple[Tensor, Tensor]:
+    """The CLS row of a block's attention: its output (B, 1, D) and its mean weight on patch tokens (B,).
+
+    Costs O(N d) beside the keys and values, instead of the N x N matrix.
+    """
+    batch, tokens, _ = x.shape
+    heads, width = attention.num_heads, attention.head_dim
+    qkv = attention.qkv(x).reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
+    q, k, v = attention.q_norm(qkv[0][:, :, :1]), attention.k_norm(qkv[1]), qkv[2]  # (B, h, 1, d), (B, h, N, d) twice
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    with torch.autocast(x.device.type, enabled=False):
+        weights = (q.to(exact) @ k.to(exact).transpose(2, 3) * attention.scale).softmax(-1)  # (B, h, 1, N)
+        mean_weight = weights[:, :, 0, prefix_tokens:].mean(dim=(1, 2))  # (B,)
+        row = weights @ v.to(exact)  # (B, h, 1, d)
+    output = attention.proj(attention.norm(row.to(v.dtype).reshape(batch, 1, heads * width)))  # (B, 1, D)
+    return output, mean_weight
+
+
+def _scaled(branch: Tensor, keep: Tensor | None, block: int, part: int) -> Tensor:
+    return branch if keep is None else branch * keep[:, block, part].to(branch.dtype).view(-1, 1, 1)
+
+
+def _check_supported(network: VisionTransformer, card: BackboneCard) -> None:
+    """Refuses networks whose forward pass this module would not reproduce exactly."""
+    gate = any(getattr(m, "gate", None) is not None for m in network.modules() if isinstance(m, Attention))
+    plain = all(type(b) is Block and type(b.attn) is Attention for b in network.blocks)
+    dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules())
+    if not plain or gate or dropout or network.num_prefix_tokens != card.prefix_tokens:
+        raise BackboneError(
+            Problem(f"backbone {card.name}", f"plain pre-norm ViT blocks and {card.prefix_tokens} prefix tokens",
+                    f"{type(network).__name__} with {network.num_prefix_tokens} prefix tokens", "Correct its card.")
+        )  # fmt: skip
+
+
+def trainable_state(module: nn.Module) -> Mapping[str, Tensor]:
+    """The parameters that require a gradient, by name, detached and on the CPU."""
+    return MappingProxyType(
+        {n: p.detach().to("cpu", copy=True).contiguous() for n, p in module.named_parameters() if p.requires_grad}
+    )

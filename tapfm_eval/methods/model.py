@@ -1,0 +1,123 @@
+"""The model of one arm: a backbone that may train, an aggregator, and how they are built from the protocol."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tapfm_eval.backbones.encoder import TileEncoder, trainable_state
+from tapfm_eval.methods.abmil import Abmil
+from tapfm_eval.methods.aggregator import Aggregator
+from tapfm_eval.methods.mean_pooling import MeanPooling
+from tapfm_eval.methods.randomness import key
+from tapfm_eval.methods.recipe import Recipe
+from tapfm_eval.methods.sources import Bag, Draw, FeatureBag, StudySlide, all_tiles
+from tapfm_eval.methods.tapfm import Tapfm
+
+
+@dataclass(frozen=True, slots=True)
+class SlideModel:
+    """Backbone and aggregator of one arm. `encoder` is None where the arm reads stored embeddings."""
+
+    encoder: TileEncoder | None
+    aggregator: Aggregator
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 for the backbone on a GPU that has it; full precision elsewhere."""
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The parts that may hold trained parameters, by the name they are saved under."""
+        if self.encoder is not None:
+            yield "backbone", self.encoder
+        yield "aggregator", self.aggregator
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all trainable parameters, on the CPU, by name."""
+        return {f"{part}.{n}": t for part, module in self.modules() for n, t in trainable_state(module).items()}
+
+    def save(self, state: dict[str, Tensor], path: Path) -> None:
+        """Writes a state as safetensors."""
+        save_file(state, str(path), metadata={"format": "tapfm-eval/weights/1"})
+
+    def load(self, path: Path) -> None:
+        """Puts a saved state back; every trainable parameter must be there."""
+        saved = load_file(str(path))
+        for part, module in self.modules():
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    with torch.no_grad():
+                        parameter.copy_(saved[f"{part}.{name}"])
+
+    def encode(self, bag: Bag, micro_batch: int) -> tuple[Tensor, Tensor]:
+        """Embeddings (K, D) and attention (K,) of a bag without a graph."""
+        if isinstance(bag, FeatureBag):
+            return bag.z.to(self.device), bag.a.to(self.device)
+        assert self.encoder is not None
+        starts = range(0, len(bag.tiles), micro_batch)
+        with torch.no_grad(), self.autocast():
+            parts = [self.encoder(bag.tiles[start : start + micro_batch].to(self.device)) for start in starts]
+        return torch.cat([z for z, _ in parts]), torch.cat([a for _, a in parts])
+
+
+def build_aggregator(name: str, dim: int, targets: int, recipe: Recipe, *seed_parts: int | str) -> Aggregator:
+    """The aggregator that a protocol names, with initial weights that derive from `seed_parts`."""
+    builders: dict[str, Callable[[], Aggregator]] = {
+        "tapfm": lambda: Tapfm(dim, targets, temperature=recipe.temperature, layer_norm=recipe.layer_norm),
+        "abmil": lambda: Abmil(dim, targets),
+        "mean": lambda: MeanPooling(dim, targets),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key("aggregator", name, *seed_parts) >> 1)
+        return builders[name]()
+
+
+def inference_draws(slides: Sequence[StudySlide], recipe: Recipe) -> Iterator[Draw]:
+    """Draws that cover all tiles of these slides in bounded chunks; their bags go into `encode_slides`."""
+    for slide in slides:
+        yield from all_tiles(slide, recipe.micro_batch)
+
+
+def encode_slides(
+    model: SlideModel, bags: Iterator[Bag], slides: Sequence[StudySlide], recipe: Recipe
+) -> Iterator[tuple[StudySlide, Tensor, Tensor]]:
+    """All tiles of each slide, one forward pass a tile: (slide, z (N, D), a (N,)), in the order given.
+
+    Takes from `bags` exactly the bags of `inference_draws(slides, recipe)`, so that one stream of bags may serve many
+    epochs. Tiles come in chunks that are read ahead, so memory does not grow with the number of tiles.
+    """
+    for slide in slides:
+        parts: list[tuple[Tensor, Tensor]] = []
+        done = 0
+        while done < len(slide.grid):
+            bag = next(bags)
+            parts.append(model.encode(bag, recipe.micro_batch))
+            done += len(bag.draw.indices)
+        yield slide, torch.cat([z for z, _ in parts]), torch.cat([a for _, a in parts])
+
+
+def slide_logits(
+    model: SlideModel,
+    bags: Iterator[Bag],
+    slides: Sequence[StudySlide],
+    recipe: Recipe,
+    advance: Callable[[int], None],
+) -> dict[str, NDArray[np.float64]]:
+    """Raw logits (L,) by slide_id, from all tiles; not yet corrected for the training weights."""
+    logits = {}
+    for _, module in model.modules():
+        module.eval()
+    with torch.no_grad():
+        for slide, z, a in encode_slides(model, bags, slides, recipe):
+            logits[slide.slide_id] = model.aggregator(z, a).logits.double().cpu().numpy()
+            advance(1)
+    return logits

@@ -1,0 +1,64 @@
+"""The resolved training recipe of an arm: preset, then the protocol's departures, then the arm's own."""
+
+from dataclasses import dataclass
+
+from tapfm_eval.protocol.schema import Arm, Protocol, TrainingChanges
+
+PAPER_EPOCHS_TAPFM = 20
+PAPER_EPOCHS_OTHERS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every number of an arm's training; nothing is left to a default elsewhere."""
+
+    epochs: int
+    lr_backbone: float
+    lr_aggregator: float
+    weight_decay: float
+    restart_epochs: int
+    label_smoothing: float
+    lambda_attention: float
+    temperature: float
+    layer_norm: bool
+    drop_path: float
+    augment: bool
+    micro_batch: int
+
+
+def paper_recipe(arm: Arm) -> Recipe:
+    """The recipe of arXiv 2506.05184 for this arm.
+
+    Baselines train longer and, when fine-tuned, back-propagate through z alone (lambda 0). Frozen arms see stored
+    embeddings, which cannot be augmented.
+    """
+    tapfm, adapted = arm.aggregator == "tapfm", arm.adapt != "frozen"
+    return Recipe(
+        epochs=PAPER_EPOCHS_TAPFM if tapfm else PAPER_EPOCHS_OTHERS,
+        lr_backbone=1e-6,
+        lr_aggregator=1e-5,
+        weight_decay=1e-4,
+        restart_epochs=10,
+        label_smoothing=0.1,
+        lambda_attention=1.0 if tapfm and adapted else 0.0,
+        temperature=0.1,
+        layer_norm=True,
+        drop_path=0.0,
+        augment=adapted,
+        micro_batch=16,
+    )
+
+
+def resolve_recipe(protocol: Protocol, arm: Arm) -> Recipe:
+    """The recipe that `arm` is trained with under `protocol`."""
+    values = {name: getattr(paper_recipe(arm), name) for name in Recipe.__dataclass_fields__}
+    for changes in (protocol.training, arm.training):
+        for name in TrainingChanges.model_fields:
+            value = getattr(changes, name)
+            if value is not None:
+                values[name] = value
+    if arm.adapt == "frozen":
+        values |= {"lambda_attention": 0.0, "augment": False, "drop_path": 0.0}
+    if arm.aggregator != "tapfm":
+        values["lambda_attention"] = 0.0
+    return Recipe(**values)

@@ -1,0 +1,128 @@
+"""Where bags come from: tiles read from slides for adapted backbones, stored embeddings for frozen ones."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tapfm_eval.backbones.cards import BackboneCard
+from tapfm_eval.backbones.features import features_path, read_features
+from tapfm_eval.errors import Problem, SlideError
+from tapfm_eval.methods.augment import augment_tiles
+from tapfm_eval.slides.bags import ReadFailure, TileRequest, request_tiles, stream
+from tapfm_eval.slides.tiles import TileGrid
+
+
+@dataclass(frozen=True, slots=True)
+class StudySlide:
+    """A slide that can be read: where it lies and which of its tiles count."""
+
+    slide_id: str
+    patient_id: str
+    cohort: str
+    path: Path
+    manifest_mpp: float | None
+    grid: TileGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which tiles of which slide make a bag, in which epoch; epoch 0 is inference."""
+
+    slide_id: str
+    indices: NDArray[np.int64]  # (K,), sorted, into the slide's tile grid
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileBag:
+    """A bag for an encoder."""
+
+    draw: Draw
+    tiles: Tensor  # (K, 3, H, W) uint8
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBag:
+    """A bag as a frozen encoder has described it."""
+
+    draw: Draw
+    z: Tensor  # (K, D) embeddings
+    a: Tensor  # (K,) raw attention
+
+
+Bag = TileBag | FeatureBag
+
+
+class BagSource(Protocol):
+    """Gives bags in the order of the draws asked for."""
+
+    def bags(self, draws: Iterable[Draw]) -> Iterator[Bag]:
+        """One bag per draw. Draws may be a generator over many epochs: it is read a few bags ahead, no further."""
+        ...
+
+
+def all_tiles(slide: StudySlide, chunk: int) -> list[Draw]:
+    """Draws that cover every tile of a slide once, at most `chunk` at a time."""
+    count = len(slide.grid.xy0)
+    return [Draw(slide.slide_id, np.arange(i, min(i + chunk, count)), 0) for i in range(0, count, chunk)]
+
+
+def _augment(tiles: Tensor, request: TileRequest, seed: int) -> Tensor:
+    return augment_tiles(tiles, request.indices, seed, int(str(request.key)), request.slide_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TileSource:
+    """Reads tiles from slides with worker processes."""
+
+    slides: Mapping[str, StudySlide]  # by slide_id
+    workers: int
+    augment_seed: int | None  # None: tiles as they are
+
+    def bags(self, draws: Iterable[Draw]) -> Iterator[TileBag]:
+        """One bag of uint8 tiles per draw.
+
+        Raises:
+            SlideError: A slide that was readable when its tiles were laid no longer is.
+        """
+        under_way: deque[Draw] = deque()
+
+        def requests() -> Iterator[TileRequest]:
+            for draw in draws:
+                slide = self.slides[draw.slide_id]
+                under_way.append(draw)
+                yield request_tiles(
+                    slide.grid, slide.path, draw.indices, manifest_mpp=slide.manifest_mpp, key=draw.epoch
+                )
+
+        transform = None if self.augment_seed is None else partial(_augment, seed=self.augment_seed)
+        for item in stream(requests(), workers=self.workers, transform=transform):
+            if isinstance(item, ReadFailure):
+                raise SlideError(
+                    Problem(str(item.request.path), "tiles that can still be read", item.message,
+                            "Check the slide and its storage; the same command resumes.")
+                )  # fmt: skip
+            yield TileBag(under_way.popleft(), item.tiles)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSource:
+    """Reads what a frozen backbone said of the tiles."""
+
+    roots: Mapping[str, Path]  # slide_id -> folder of the store that holds it
+    card: BackboneCard
+
+    def bags(self, draws: Iterable[Draw]) -> Iterator[FeatureBag]:
+        """One bag of embeddings and attention per draw."""
+        for draw in draws:
+            stored = read_features(features_path(self.roots[draw.slide_id], draw.slide_id), self.card)
+            z, a = stored.features[draw.indices], stored.attention[draw.indices]
+            yield FeatureBag(draw, torch.from_numpy(z), torch.from_numpy(a))
