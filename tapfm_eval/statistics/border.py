@@ -1,0 +1,182 @@
+"""Checked arrays: labels, scores, clusters and strata in one canonical form, or one error that lists every fault."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tapfm_eval.errors import Problem, StatisticsError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """Labels and scores of some arms on some targets for the same rows, checked."""
+
+    labels: Floats  # (n, targets): 0, 1, or NaN where the label is unknown
+    scores: Floats  # (arms, n, targets): finite wherever the label is known
+    clusters: Codes | None  # (n,) patient of each row as 0..patients-1; None where each row is a patient
+    strata: Codes | None  # (n,) stratum of each row as 0..strata-1; None where there is one
+
+
+def observe(
+    labels: ArrayLike,
+    scores: Mapping[str, ArrayLike],
+    *,
+    targets: bool = False,
+    clusters: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
+    level: float | None = None,
+    suffix: str = "",
+) -> Observed:
+    """Give checked arrays; `scores` maps the name of each arm's argument to an array shaped like `labels`.
+
+    Labels are (n,), or (n, targets) if `targets`. `suffix` completes the names in messages (`labels_a`, `clusters_a`).
+
+    Raises:
+        StatisticsError: labels other than 0, 1 and NaN; scores that are NaN or infinite where the label is known;
+            shapes that disagree; clusters or strata that cannot be used; a level outside (0, 1). All at once.
+    """
+    problems: list[Problem] = []
+    name = f"labels{suffix}"
+    dimensions = 2 if targets else 1
+    label_array = _numbers(labels, name, problems)
+    if label_array is not None and (label_array.ndim != dimensions or (targets and label_array.shape[1] == 0)):
+        expected = "shape (n, targets) with at least one target" if targets else "shape (n,)"
+        remedy = "A single target is labels[:, None]." if targets else "Give one label a row."
+        problems.append(Problem(name, expected, f"shape {label_array.shape}", remedy))
+        label_array = None
+    arms = [_numbers(values, arm, problems) for arm, values in scores.items()]
+    if label_array is None:
+        raise StatisticsError(problems)
+    _check_labels(label_array, name, problems)
+    known = ~np.isnan(label_array)
+    for arm, array in zip(scores, arms, strict=True):
+        if array is not None:
+            _check_scores(array, known, arm, name, problems)
+    rows = label_array.shape[0]
+    cluster_codes = _codes(clusters, f"clusters{suffix}", rows, problems)
+    stratum_codes = _codes(strata, f"strata{suffix}", rows, problems)
+    check_level(level, problems)
+    if problems:
+        raise StatisticsError(problems)
+    stacked = np.stack([array for array in arms if array is not None])
+    if not targets:
+        label_array, stacked = label_array[:, None], stacked[:, :, None]
+    return Observed(label_array, stacked, cluster_codes, stratum_codes)
+
+
+def split_arms(scores: ArrayLike) -> dict[str, Floats]:
+    """Give each arm of scores (arms, n, targets) under the name `scores[arm]`, for `observe`.
+
+    Raises:
+        StatisticsError: the array has other than three dimensions, or no arm.
+    """
+    problems: list[Problem] = []
+    array = _numbers(scores, "scores", problems)
+    if array is not None and (array.ndim != 3 or array.shape[0] == 0):
+        remedy = "A single arm is scores[None]."
+        problems.append(Problem("scores", "shape (arms, n, targets)", f"shape {array.shape}", remedy))
+    if problems or array is None:
+        raise StatisticsError(problems)
+    return {f"scores[{arm}]": array[arm] for arm in range(array.shape[0])}
+
+
+def check_level(level: float | None, problems: list[Problem], name: str = "level") -> None:
+    """Note a confidence level (or another probability called `name`) that lies outside (0, 1)."""
+    if level is not None and not 0.0 < level < 1.0:
+        problems.append(Problem(name, "a number between 0 and 1", repr(level), "0.95 gives a 95 % interval."))
+
+
+def check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
+    """Raise unless `value` is one of the names that the argument `name` knows.
+
+    Raises:
+        StatisticsError: it is not.
+    """
+    if value not in choices:
+        raise StatisticsError(Problem(name, "one of " + ", ".join(choices), repr(value), "Names are case-sensitive."))
+
+
+def check_random(rng: np.random.Generator | None, replicates: int, method: str) -> np.random.Generator:
+    """Give the generator back, once it and the number of replicates are fit for the resampling called `method`.
+
+    Raises:
+        StatisticsError: no generator, or fewer than 2 replicates.
+    """
+    problems: list[Problem] = []
+    if rng is None:
+        remedy = "Pass rng=np.random.default_rng(seed); nothing here draws an unseeded number."
+        problems.append(Problem("rng", f"a numpy Generator for method={method!r}", "None", remedy))
+    if replicates < 2:
+        problems.append(Problem("replicates", "at least 2", str(replicates), "2000 is usual."))
+    if problems or rng is None:
+        raise StatisticsError(problems)
+    return rng
+
+
+def _numbers(values: ArrayLike, name: str, problems: list[Problem]) -> Floats | None:
+    """Give the values as float64 (ranks of float32 would tie what is distinct), or note why that cannot be."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        problems.append(Problem(name, "a rectangular array of numbers", "rows of different lengths", ""))
+        return None
+    if array.dtype.kind not in "biufO":
+        problems.append(Problem(name, "numbers", f"an array of {array.dtype}", "Map the values to numbers first."))
+        return None
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        problems.append(Problem(name, "numbers", str(error), "Map the values to numbers first."))
+        return None
+
+
+def _check_labels(labels: Floats, name: str, problems: list[Problem]) -> None:
+    odd = labels[~((labels == 0) | (labels == 1) | np.isnan(labels))]
+    if odd.size:
+        examples = ", ".join(f"{value:g}" for value in np.unique(odd)[:3])
+        got = f"{odd.size} of {labels.size} values that are not (such as {examples})"
+        problems.append(Problem(name, "0, 1 or NaN (unknown)", got, "Map the values to 0 and 1 first."))
+
+
+def _check_scores(
+    scores: Floats, known: NDArray[np.bool_], name: str, label_name: str, problems: list[Problem]
+) -> None:
+    if scores.shape != known.shape:
+        expected = f"shape {known.shape} as {label_name}"
+        problems.append(Problem(name, expected, f"shape {scores.shape}", "Give one score for each label."))
+        return
+    finite = np.isfinite(scores)
+    if finite.all():
+        return
+    faulty = known & ~finite
+    count = int(faulty.sum())
+    if count:
+        missing = int(np.isnan(scores[faulty]).sum())
+        got = f"{missing} NaN and {count - missing} infinite among {int(known.sum())} scores with a known label"
+        remedy = "Drop these rows and report them as failures, or mend the scores."
+        problems.append(Problem(name, "finite scores", got, remedy))
+
+
+def _codes(groups: ArrayLike | None, name: str, rows: int, problems: list[Problem]) -> Codes | None:
+    """Give group names of any sortable type as 0..groups-1 in sorted order."""
+    if groups is None:
+        return None
+    array = np.asarray(groups)
+    if array.shape != (rows,):
+        problems.append(Problem(name, f"shape ({rows},)", f"shape {array.shape}", "Give one group name a row."))
+        return None
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        got = f"{int(np.isnan(array).sum())} NaN"
+        problems.append(Problem(name, "a group for every row", got, "A row of its own needs a name of its own."))
+        return None
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError:
+        got = "values that cannot be sorted (missing, or of mixed types)"
+        problems.append(Problem(name, "group names of one type", got, "Give integers or strings."))
+        return None

@@ -1,0 +1,231 @@
+"""Empirical coverage of the intervals other than those of AUROCs: average precision, predictive values, net benefit.
+
+Run from the repository root: `python tests/benchmarks/coverage_more.py` (minutes; `--simulations 100` for a look).
+Tables go to stdout in Markdown; docs/statistics.md holds those of the last full run. AUROC intervals: coverage.py.
+
+The predictive values are not simulated: their coverage is summed over every 2 x 2 table that can occur.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
+
+from tapfm_eval.statistics import (
+    Estimate,
+    adjusted_auroc,
+    auroc,
+    average_precision,
+    net_benefit,
+    predictive_values,
+    subgroup_auroc,
+)
+
+Floats = NDArray[np.float64]
+POSITIVES = (3, 5, 10, 20, 50)
+PATIENTS = 400
+AUROCS = (0.70, 0.85, 0.95)
+SHAPES = {"equal spread": 1.0, "double spread": 2.0}
+AP_METHODS = ("auto", "bootstrap-logit", "bootstrap", "binomial", "logit")
+PV_METHODS = ("auto", "logit", "exact")
+SENSITIVITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
+SPECIFICITIES = (0.6, 0.8, 0.9, 0.97)
+PREVALENCE = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--simulations", type=int, default=500)
+    parser.add_argument("--replicates", type=int, default=300, help="of each bootstrap")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    for title, table in (
+        ("Average precision", average_precision_table(arguments.simulations, arguments.replicates, arguments.seed)),
+        ("PPV and NPV at a stated prevalence (exact)", predictive_value_table()),
+        ("Net benefit", net_benefit_table(arguments.simulations, arguments.seed)),
+        ("Covariate-adjusted AUROC", adjusted_table(arguments.simulations, arguments.seed)),
+        ("Heterogeneity of subgroups: type I error at .05", heterogeneity_table(arguments.simulations, arguments.seed)),
+    ):
+        print(f"\n### {title}\n")
+        for line in table:
+            print(line, flush=True)
+    print(f"\n{time.monotonic() - started:.0f} s")
+
+
+def average_precision_table(simulations: int, replicates: int, seed: int) -> Iterator[str]:
+    """Coverage / mean width of each method, by positives of 400, AUROC and shape of the positives' scores."""
+    yield "| positives, AUROC, shape | true AP | mean estimate | " + " | ".join(AP_METHODS) + " |"
+    yield "|---|---|---|" + "---|" * len(AP_METHODS)
+    for shape, spread in SHAPES.items():
+        for positives in (*POSITIVES, 100):
+            for true_auroc in AUROCS:
+                rng = np.random.default_rng([seed, positives, int(100 * true_auroc), int(spread)])
+                truth = true_average_precision(true_auroc, positives / PATIENTS, spread)
+                labels, draws = samples(positives, true_auroc, spread, simulations, rng)
+                cells, mean = [], 0.0
+                for method in AP_METHODS:
+                    found = [
+                        average_precision(labels, scores, method=method, rng=rng, replicates=replicates)
+                        for scores in draws
+                    ]
+                    mean = float(np.mean([one.value for one in found]))
+                    cells.append(coverage_and_width(found, truth))
+                where = f"{positives}, {true_auroc:.2f}, {shape}"
+                yield f"| {where} | {truth:.3f} | {mean:.3f} | " + " | ".join(cells) + " |"
+
+
+def true_average_precision(true_auroc: float, prevalence: float, spread: float) -> float:
+    """Average precision of an infinite cohort: the mean over positives of the precision at their own score."""
+    shift = np.sqrt(1 + spread**2) * ndtri(true_auroc)
+
+    def precision_at(x: float) -> float:
+        called_positive = prevalence * ndtr(-x)
+        called = called_positive + (1 - prevalence) * ndtr(-(shift + spread * x))
+        return float(np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * called_positive / called)
+
+    return float(quad(precision_at, -8, 8, limit=400)[0])
+
+
+def samples(
+    positives: int, true_auroc: float, spread: float, simulations: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Labels (400,) and scores (simulations, 400): negatives standard normal, positives shifted and stretched."""
+    scores = rng.standard_normal((simulations, PATIENTS))
+    scores[:, :positives] *= spread
+    scores[:, :positives] += np.sqrt(1 + spread**2) * ndtri(true_auroc)
+    return np.repeat([1.0, 0.0], [positives, PATIENTS - positives]), scores
+
+
+def coverage_and_width(found: list[Estimate], truth: float) -> str:
+    """Share of intervals that hold the truth (no interval is a miss), and the mean width of those there are."""
+    lower, upper = np.array([(one.lower, one.upper) for one in found]).T
+    return f"{np.mean((lower <= truth) & (truth <= upper)):.3f} / {np.nanmean(upper - lower):.2f}"
+
+
+def predictive_value_table() -> Iterator[str]:
+    """Smallest and median coverage over sensitivities and specificities, by positives of 400."""
+    columns = [f"{name} {method}" for name in ("PPV", "NPV") for method in PV_METHODS]
+    yield "| positives | " + " | ".join(columns) + " |"
+    yield "|---|" + "---|" * len(columns)
+    for positives in (*POSITIVES, 100):
+        covers = {method: all_limits(positives, PATIENTS - positives, method) for method in PV_METHODS}
+        cells = []
+        for which in (0, 1):
+            for method in PV_METHODS:
+                found = [
+                    exact_coverage(covers[method][which], positives, sensitivity, specificity, which)
+                    for sensitivity in SENSITIVITIES
+                    for specificity in SPECIFICITIES
+                ]
+                cells.append(f"{min(found):.3f} ({np.median(found):.3f})")
+        yield f"| {positives} | " + " | ".join(cells) + " |"
+
+
+def all_limits(positives: int, negatives: int, method: str) -> tuple[Floats, Floats]:
+    """Limits of PPV and NPV for every table, each (positives + 1, negatives + 1, 2), by tp and fp."""
+    shape = (positives + 1, negatives + 1, 2)
+    ppv, npv = np.empty(shape), np.empty(shape)
+    for tp in range(positives + 1):
+        for fp in range(negatives + 1):
+            found = predictive_values(tp, fp, negatives - fp, positives - tp, PREVALENCE, method=method)
+            ppv[tp, fp] = found.ppv.lower, found.ppv.upper
+            npv[tp, fp] = found.npv.lower, found.npv.upper
+    return ppv, npv
+
+
+def exact_coverage(limits: Floats, positives: int, sensitivity: float, specificity: float, which: int) -> float:
+    """Probability that the interval of PPV (0) or NPV (1) holds the truth."""
+    true_positive, false_positive = PREVALENCE * sensitivity, (1 - PREVALENCE) * (1 - specificity)
+    false_negative, true_negative = PREVALENCE * (1 - sensitivity), (1 - PREVALENCE) * specificity
+    truth = (true_positive / (true_positive + false_positive), true_negative / (true_negative + false_negative))[which]
+    holds = (limits[..., 0] <= truth + 1e-12) & (truth - 1e-12 <= limits[..., 1])
+    return float(binomial(positives, sensitivity) @ holds @ binomial(PATIENTS - positives, 1 - specificity))
+
+
+def binomial(n: int, share: float) -> Floats:
+    """Probabilities of 0..n successes."""
+    k = np.arange(n + 1)
+    log_ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return np.exp(log_ways + xlogy(k, share) + xlog1py(n - k, -share))
+
+
+def net_benefit_table(simulations: int, seed: int) -> Iterator[str]:
+    """Coverage of the model's net benefit and of its difference from treating all, prevalence random."""
+    yield "| prevalence, sensitivity, specificity, threshold | model: score | wald | versus all: score | wald |"
+    yield "|---|---|---|---|---|"
+    for prevalence, sensitivity, specificity, threshold in (
+        (0.0125, 0.8, 0.8, 0.05),
+        (0.025, 0.8, 0.95, 0.3),
+        (0.1, 0.7, 0.9, 0.2),
+        (0.26, 0.9, 0.6, 0.1),
+    ):
+        rng = np.random.default_rng([seed, int(1e4 * prevalence)])
+        price = threshold / (1 - threshold)
+        truth = prevalence * sensitivity - (1 - prevalence) * (1 - specificity) * price
+        gain = truth - (prevalence - (1 - prevalence) * price)
+        held = np.zeros((2, 2))
+        for _ in range(simulations):
+            labels = (rng.random(PATIENTS) < prevalence).astype(np.float64)
+            called = rng.random(PATIENTS) < np.where(labels == 1, sensitivity, 1 - specificity)
+            for column, interval in enumerate(("score", "wald")):
+                point = net_benefit(labels, np.where(called, 0.99, 0.01), [threshold], interval=interval).points[0]
+                held[0, column] += point.model.lower <= truth <= point.model.upper
+                held[1, column] += point.versus_all.lower <= gain <= point.versus_all.upper
+        cells = " | ".join(f"{share:.3f}" for share in (held / simulations).ravel())
+        yield f"| {prevalence}, {sensitivity}, {specificity}, {threshold} | {cells} |"
+
+
+def adjusted_table(simulations: int, seed: int) -> Iterator[str]:
+    """Coverage of the AUROC within strata when strata shift both the scores and the prevalence."""
+    yield "| positives of 400, AUROC within strata, strata | crude AUROC (mean) | adjusted: coverage / width |"
+    yield "|---|---|---|"
+    for share, true_auroc, strata in ((0.03, 0.85, 4), (0.08, 0.7, 4), (0.25, 0.85, 10), (0.08, 0.95, 2)):
+        rng = np.random.default_rng([seed, int(1e3 * share), strata])
+        found, crude = [], []
+        while len(found) < simulations:
+            stratum = rng.integers(0, strata, PATIENTS)
+            risk = share * (1 + 0.8 * np.cos(2 * np.pi * stratum / strata))
+            labels = (rng.random(PATIENTS) < risk).astype(np.float64)
+            if labels.sum() < 2:
+                continue
+            scores = rng.standard_normal(PATIENTS) + np.sqrt(2) * ndtri(true_auroc) * labels
+            scores += np.cos(2 * np.pi * stratum / strata)
+            found.append(adjusted_auroc(labels, scores, {"stratum": stratum.astype(str)}))
+            crude.append(auroc(labels, scores, method="delong").value)
+        where = f"{PATIENTS * share:.0f}, {true_auroc}, {strata}"
+        yield f"| {where} | {np.mean(crude):.3f} | {coverage_and_width(found, true_auroc)} |"
+
+
+def heterogeneity_table(simulations: int, seed: int) -> Iterator[str]:
+    """Share of p-values below .05 when all levels have the same AUROC; a test that is not estimable claims nothing."""
+    yield "| positives / negatives per level, AUROC, spread | Welch F on logits | Cochran Q | Q on logits |"
+    yield "|---|---|---|---|"
+    three = ((8, 80), (12, 120), (40, 200))
+    for levels, true_auroc, spread in (
+        (three, 0.8, 1.0),
+        (three, 0.9, 1.0),
+        (((5, 50),) * 5, 0.8, 1.0),
+        (((6, 50), (50, 200)), 0.8, 1.0),
+        (((6, 50), (50, 200)), 0.8, 2.0),
+    ):
+        rng = np.random.default_rng([seed, len(levels), int(100 * true_auroc)])
+        labels = np.concatenate([np.repeat([1.0, 0.0], level) for level in levels])
+        groups = np.repeat(np.arange(len(levels)), [m + n for m, n in levels])
+        p_values = []
+        for _ in range(simulations):
+            scores = rng.standard_normal(labels.size)
+            scores = np.where(labels == 1, spread * scores + np.sqrt(1 + spread**2) * ndtri(true_auroc), scores)
+            found = subgroup_auroc(labels, scores, groups)
+            p_values.append((found.heterogeneity.p_value, found.cochran_q.p_value, found.cochran_q_logit.p_value))
+        shares = " | ".join(f"{share:.3f}" for share in np.mean(np.array(p_values) < 0.05, axis=0))
+        described = "; ".join(f"{m}/{n}" for m, n in levels) if len(set(levels)) > 1 else f"{len(levels)} x 5/50"
+        yield f"| {described}, {true_auroc}, {spread:g} | {shares} |"
+
+
+if __name__ == "__main__":
+    main()

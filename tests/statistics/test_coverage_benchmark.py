@@ -1,0 +1,83 @@
+"""The coverage benchmark simulates what the public functions compute, and its floors hold in a small run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import ndtri
+
+from tapfm_eval.statistics import auroc, compare_auroc
+
+FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "coverage.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.mark.parametrize("positives", [3, 20, 50])
+def test_simulated_limits_are_those_of_the_public_function(benchmark, positives):
+    scores = benchmark.draw(0.9, "look-alikes", positives, 12, np.random.default_rng(0))
+    scores[0, :positives] += 99  # one of them separates perfectly
+    drawn = benchmark.simulate(scores, positives)
+    labels = np.arange(benchmark.PATIENTS) < positives
+    for method in benchmark.METHODS:
+        lower, upper = benchmark.limits(drawn, positives, benchmark.PATIENTS - positives, method)
+        found = [auroc(labels, row, method=method) for row in scores]
+        assert lower == pytest.approx([one.lower for one in found], abs=1e-9, nan_ok=True)
+        assert upper == pytest.approx([one.upper for one in found], abs=1e-9, nan_ok=True)
+
+
+def test_simulated_paired_tests_are_those_of_the_public_function(benchmark):
+    rng = np.random.default_rng(1)
+    scores = rng.standard_normal((2, 8, 60))
+    p_z, p_t, lower, upper = benchmark.paired(scores, 4)
+    labels = np.arange(60) < 4
+    for index in range(8):
+        pair = scores[0, index], scores[1, index]
+        by_t = compare_auroc(labels, *pair)
+        assert p_t[index] == pytest.approx(by_t.p_value, abs=1e-9)
+        limits = max(lower[index], -1.0), min(upper[index], 1.0)
+        assert limits == pytest.approx((by_t.lower, by_t.upper), abs=1e-9)
+        assert p_z[index] == pytest.approx(compare_auroc(labels, *pair, test="z").p_value, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["equal spread", "half spread", "double spread", "look-alikes"])
+@pytest.mark.parametrize("auc", [0.7, 0.95])
+def test_simulated_scores_have_the_auroc_they_claim(benchmark, shape, auc):
+    scores = benchmark.draw(auc, shape, 1000, 20, np.random.default_rng(2), patients=2000)
+    assert benchmark.simulate(scores, 1000).auroc.mean() == pytest.approx(auc, abs=0.006)
+
+
+@pytest.mark.parametrize("shape", ["equal spread", "half spread", "double spread", "look-alikes"])
+def test_auto_covers_in_a_small_run(benchmark, shape):
+    """The full run is the benchmark; this catches a broken rule: .93 less four Monte-Carlo errors of 1,000."""
+    for auc in (0.7, 0.85, 0.95):
+        for positives in (3, 10, 50):
+            rng = np.random.default_rng([positives, round(100 * auc)])
+            drawn = benchmark.simulate(benchmark.draw(auc, shape, positives, 1000, rng), positives)
+            lower, upper = benchmark.limits(drawn, positives, 400 - positives, "auto")
+            assert np.mean((lower <= auc) & (auc <= upper)) > 0.93 - 4 * 0.008
+            plain = benchmark.limits(drawn, positives, 400 - positives, "delong")
+            if positives == 3:
+                assert np.mean((plain[0] <= auc) & (auc <= plain[1])) < 0.93  # the run can fail
+
+
+def test_paired_t_keeps_its_level_in_a_small_run(benchmark):
+    for positives in (3, 5, 20):
+        rng = np.random.default_rng([9, positives])
+        shared, own = rng.standard_normal((2000, 400)), rng.standard_normal((2, 2000, 400))
+        scores = np.sqrt(0.5) * (shared + own)
+        scores[:, :, :positives] += np.sqrt(2.0) * ndtri(0.8)
+        p_z, p_t, _, _ = benchmark.paired(scores, positives)
+        assert np.mean(p_t < 0.05) < 0.06 + 3 * 0.005
+        if positives == 3:
+            assert np.mean(p_z < 0.05) > 0.08
