@@ -1,0 +1,183 @@
+"""How another tool's rows and parts become one cohort: slides to patients, no patient on two sides, nothing dropped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tapfm_eval.cohort.balance import Aim, deal
+from tapfm_eval.cohort.csvfile import shown
+from tapfm_eval.cohort.manifest import Manifest, read_manifest
+from tapfm_eval.cohort.splits import PARTS, Split, read_split, write_split
+from tapfm_eval.errors import ManifestError, Problem, SplitError
+
+SLIDE_ENDINGS = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"})
+"""Endings of the slide files that OpenSlide opens, lower case."""
+
+_PART = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCohort:
+    """Rows for a manifest and a split, as another tool's tables have them; labels keep their spelling."""
+
+    source: str  # the tool: CLAM, STAMP, ...
+    rows: pd.DataFrame  # patient_id, slide_id, path, then labels and covariates, all text; by patient_id, slide_id
+    split: pd.DataFrame | None  # patient_id, fold, split; None where the tables hold none
+    notes: tuple[str, ...]  # what was derived rather than read, to be shown to the user
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One slide or patient put into one part of one fold."""
+
+    where: str  # the cell, for messages
+    fold: int
+    id: str  # of a slide or a patient
+    part: str  # as written
+
+
+def assemble(
+    source: str, rows: pd.DataFrame, assignments: list[Assignment], by: str, where: str, notes: Sequence[str]
+) -> ImportedCohort:
+    """The cohort of a table and its parts, with folds numbered from 0.
+
+    Args:
+        source: The tool's name.
+        rows: patient_id, slide_id, path and further columns, in any order.
+        assignments: The parts; an empty part leaves its slide out of the fold.
+        by: What assignments name: slide_id or patient_id.
+        where: The table, for messages.
+        notes: What was derived so far.
+
+    Raises:
+        ManifestError: Where a slide belongs to two patients.
+        SplitError: Where a part is unknown, names nobody, or puts a patient on two sides of a fold.
+    """
+    named = rows[rows["slide_id"] != ""].drop_duplicates(["patient_id", "slide_id"])
+    if torn := sorted(set(named.loc[named["slide_id"].duplicated(), "slide_id"])):
+        got = ", ".join(torn[:10]) + (", ..." if len(torn) > 10 else "")
+        raise ManifestError(Problem(where, "one patient for each slide", f"several for {got}", "Correct the table."))
+    patient_of = dict(zip(rows[by], rows["patient_id"], strict=True))
+    problems: list[Problem] = []
+    parts: dict[tuple[str, int], dict[str, str]] = {}
+    for one in assignments:
+        if not one.part:
+            continue
+        part = _PART.get(one.part.casefold())
+        if part is None:
+            problems.append(Problem(one.where, "train, val or test", shown(one.part), "Correct it."))
+            continue
+        name = one.id if one.id in patient_of or by == "patient_id" else slide_name(one.id)
+        if name not in patient_of and name.endswith(".0"):
+            name = name.removesuffix(".0")  # an integer id that pandas wrote as a float beside empty cells
+        if name not in patient_of:
+            remedy = "Correct the id, or add its row to the table."
+            problems.append(Problem(one.where, f"a {by.removesuffix('_id')} of {where}", shown(one.id), remedy))
+            continue
+        parts.setdefault((patient_of[name], one.fold), {}).setdefault(part, one.where)
+    for (patient, fold), said in parts.items():
+        if len(said) > 1:
+            got = "; ".join(f"{part} ({said[part]})" for part in PARTS if part in said)
+            remedy = "Split by patient: with slides on both sides, the test would see training patients."
+            problems.append(Problem(f"patient {patient}, fold {fold}", "one part for all slides", got, remedy))
+    if problems:
+        raise SplitError(problems)
+    split = None
+    notes = list(notes)
+    if parts:
+        folds = {fold: number for number, fold in enumerate(sorted({fold for _, fold in parts}))}
+        records = [(patient, folds[fold], next(iter(said))) for (patient, fold), said in parts.items()]
+        split = pd.DataFrame(records, columns=["patient_id", "fold", "split"])
+        split = split.sort_values(["fold", "patient_id"], ignore_index=True)
+        for fold, number in folds.items():
+            lacking = [part for part in PARTS if part not in set(split.loc[split["fold"] == number, "split"])]
+            notes += [f"fold {fold} has no {part} patients" for part in lacking]
+        outside = ~rows["patient_id"].isin(split["patient_id"])
+        notes += filter(None, [counted(outside, "in no part of the split", rows)])
+    ordered = rows.sort_values(["patient_id", "slide_id"], ignore_index=True)
+    return ImportedCohort(source, ordered, split, tuple(notes))
+
+
+def counted(chosen: "pd.Series[bool]", what: str, rows: pd.DataFrame) -> str:
+    """`3 patients <what>`, or nothing where no row is chosen."""
+    number = rows.loc[chosen, "patient_id"].nunique()
+    return f"{number} patient{'' if number == 1 else 's'} {what}" if number else ""
+
+
+def is_slide(name: str) -> bool:
+    """Whether the name ends like a slide file that OpenSlide opens."""
+    return PurePosixPath(name).suffix.lower() in SLIDE_ENDINGS
+
+
+def slide_name(name: str) -> str:
+    """A slide's id: its file name without folder, and without a slide's or feature file's ending."""
+    base = PureWindowsPath(name).name  # splits at / and at \
+    suffix = PurePosixPath(base).suffix
+    known = suffix.lower() in SLIDE_ENDINGS or suffix.lower() in (".h5", ".pt")
+    return base.removesuffix(suffix) if known else base
+
+
+def draw_validation(imported: ImportedCohort, share: float, seed: int) -> ImportedCohort:
+    """The cohort with validation patients drawn from the training patients of every fold that has none.
+
+    The draw is even over the labels as spelt (all columns with at most five different cells).
+
+    Args:
+        imported: A cohort with a split.
+        share: Part of the training patients, between 0 and 1.
+        seed: Source of randomness.
+
+    Raises:
+        SplitError: Where there is no split, or a fold has too few training patients.
+    """
+    if imported.split is None:
+        remedy = "Make one with `tapfm-eval split`."
+        raise SplitError(Problem(imported.source, "a split to draw from", "none", remedy))
+    patients = imported.rows.drop_duplicates("patient_id").set_index("patient_id")
+    coarse = [column for column in patients if patients[column].nunique() <= 5 and column not in ("slide_id", "path")]
+    tables = []
+    for fold, table in imported.split.groupby("fold", sort=True):
+        table = table.sort_values("patient_id", ignore_index=True)
+        training = np.flatnonzero(table["split"] == "train")
+        if not (table["split"] == "validation").any():
+            if not 1 <= round(share * len(training)) < len(training):
+                got = f"{share:g} of {len(training)}"
+                where = f"{imported.source}, fold {fold}"
+                raise SplitError(Problem(where, "training patients to draw from", got, "Change the share."))
+            cells = patients.loc[table["patient_id"].iloc[training], coarse].astype(str)
+            kinds = np.unique(["|".join(row) for row in cells.itertuples(index=False)], return_inverse=True)[1]
+            indicators = np.column_stack([np.ones(len(training)), np.eye(int(kinds.max()) + 1)[kinds]])
+            weights = np.r_[4.0, np.ones(indicators.shape[1] - 1)] / np.sqrt(indicators.sum(axis=0))
+            aim = Aim(indicators, weights, np.zeros(indicators.shape[1]), np.array([1 - share, share]))
+            blocks = deal(aim, np.random.default_rng([seed, int(str(fold))]), kinds.astype(np.intp))
+            table.loc[training[blocks == 1], "split"] = "validation"
+        tables.append(table)
+    note = f"validation patients drawn from training patients: share {share:g}, seed {seed}"
+    return replace(imported, split=pd.concat(tables, ignore_index=True), notes=(*imported.notes, note))
+
+
+def write_import(imported: ImportedCohort, manifest: Path, split: Path | None = None) -> tuple[Manifest, Split | None]:
+    """Writes the manifest and, where wanted, the split, and reads both back with every check.
+
+    Raises:
+        ManifestError: Where the rows make no valid manifest; the file is there to look at.
+        SplitError: Where the split is not valid, for instance without validation patients.
+    """
+    imported.rows.to_csv(manifest, index=False, lineterminator="\n", encoding="utf-8")
+    read = read_manifest(manifest, manifest.stem)
+    if split is None:
+        return read, None
+    if imported.split is None:
+        remedy = "Make one with `tapfm-eval split`."
+        raise SplitError(Problem(imported.source, "tables that hold a split", "none", remedy))
+    meta: dict[str, Any] = {"scheme": f"imported from {imported.source}", "manifest_sha256": read.sha256}
+    write_split(split, imported.split, {**meta, "notes": list(imported.notes)})
+    return read, read_split(split, read)

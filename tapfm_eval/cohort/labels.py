@@ -1,0 +1,93 @@
+"""What label a patient has: 0, 1 or unknown, the same in every row of the patient or an error."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from tapfm_eval.cohort.csvfile import shown
+from tapfm_eval.cohort.manifest import Manifest
+from tapfm_eval.errors import ManifestError, Problem
+
+_PLAIN: dict[str, float] = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "": float("nan")}
+
+
+def patient_labels(
+    manifest: Manifest, columns: Mapping[str, str], values: Mapping[str, Mapping[str, int | None]] | None = None
+) -> pd.DataFrame:
+    """The labels of the patients that the manifest keeps, one float column a target: 0, 1 or NaN (unknown).
+
+    The patient is the unit: rows of one patient must say the same, and a label in one row with an empty cell in
+    another is a contradiction too, for no row's word counts more than another's. Rows with a reason in `exclude` have
+    no say, though their spelling is checked.
+
+    Args:
+        manifest: The cohort.
+        columns: The manifest column of each target.
+        values: Other spellings by target: `{"EGFR": {"mut": 1, "wt": 0, "n/a": None}}`.
+
+    Returns:
+        Index `patient_id`, sorted; columns in the order of `columns`.
+
+    Raises:
+        ManifestError: With every spelling that is neither 0, 1, empty nor mapped, and every patient whose rows
+            disagree.
+    """
+    problems: list[Problem] = []
+    included = manifest.included
+    patients = sorted(set(included["patient_id"]))
+    labels = pd.DataFrame(index=pd.Index(patients, name="patient_id", dtype=included["patient_id"].dtype))
+    for target, column in columns.items():
+        if column not in manifest.table:
+            expected = f"a column {column!r} for target {target}"
+            remedy = f"Add it, or name this cohort's column under targets.{target}.columns."
+            problems.append(Problem(str(manifest.path), expected, "no such column", remedy))
+            continue
+        mapping = (values or {}).get(target, {})
+        read, misspelt = _cells_as_labels(manifest, target, column, mapping, problems)
+        kept = read.loc[included.index].to_numpy()
+        codes = pd.Categorical(included["patient_id"], categories=patients).codes
+        low, high, known = (np.full(len(patients), fill) for fill in (np.inf, -np.inf, 0.0))
+        counts = np.bincount(codes, minlength=len(patients))
+        is_known = ~np.isnan(kept)
+        np.minimum.at(low, codes[is_known], kept[is_known])
+        np.maximum.at(high, codes[is_known], kept[is_known])
+        np.add.at(known, codes[is_known], 1.0)
+        torn = np.flatnonzero((low < high) | ((known > 0) & (known < counts)))
+        torn_patients = [patients[at] for at in torn if patients[at] not in misspelt]
+        problems.extend(_disagreement(manifest, target, column, patient) for patient in torn_patients)
+        labels[target] = np.where(known > 0, low, np.nan)
+    if problems:
+        raise ManifestError(problems)
+    return labels
+
+
+def _cells_as_labels(
+    manifest: Manifest, target: str, column: str, mapping: Mapping[str, int | None], problems: list[Problem]
+) -> tuple["pd.Series[float]", frozenset[str]]:
+    """The labels by row, and the patients with a misspelt one: whether their rows agree cannot be said."""
+    meaning = dict(_PLAIN)
+    meaning.update({cell.strip(): float("nan") if label is None else float(label) for cell, label in mapping.items()})
+    cells = _as_text(manifest.table[column])
+    wrong = cells[~cells.isin(list(meaning))]
+    for row, cell in wrong.items():
+        where = manifest.where(int(str(row)), column)
+        remedy = f"Map it under targets.{target}.values."
+        problems.append(Problem(where, "0, 1 or empty", shown(cell), remedy))
+    labels = cells.map(lambda cell: meaning.get(cell, float("nan"))).astype(float)
+    return labels, frozenset(manifest.table.loc[wrong.index, "patient_id"])
+
+
+def _as_text(column: "pd.Series[str]") -> "pd.Series[str]":
+    if column.dtype.kind == "f":  # a typed standard column named as a target
+        return column.map(lambda value: "" if np.isnan(value) else f"{value:g}").astype(str)
+    return column.astype(str)
+
+
+def _disagreement(manifest: Manifest, target: str, column: str, patient: str) -> Problem:
+    rows = manifest.included
+    said = rows.loc[rows["patient_id"] == patient, column]
+    got = "; ".join(f"row {row}: {shown(str(cell)) if cell != '' else 'empty'}" for row, cell in said.items())
+    where = f"{manifest.path}, patient {patient}, column {column}"
+    remedy = "Give every row of the patient the same label, or a reason in `exclude` to the rows that do not belong."
+    return Problem(where, f"one label of {target} for the patient", got, remedy)
