@@ -1,0 +1,96 @@
+"""What each figure shows, as plain frozen records; `figures.py` draws them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One estimate with its interval; NaN draws nothing and leaves the text to say why."""
+
+    label: str
+    counts: str  # `23 / 161`
+    text: str  # the estimate as printed
+    value: float
+    lower: float
+    upper: float
+    style: int  # position of the arm; 0 is the accent
+
+
+@dataclass(frozen=True, slots=True)
+class ForestGroup:
+    """Rows under one heading."""
+
+    title: str
+    rows: tuple[ForestRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForestPlot:
+    """Estimates with intervals along one axis."""
+
+    groups: tuple[ForestGroup, ...]
+    headers: tuple[str, str, str]  # over labels, counts and estimates
+    axis: str
+    reference: float  # where there is no effect
+    span: tuple[float, float]  # limits of the axis
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line through points, in the style of an arm."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    style: int
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point of note on a curve: an operating point, or the epoch that was selected."""
+
+    x: float
+    y: float
+    style: int
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small plot."""
+
+    title: str
+    note: str  # n and events, or why the panel is empty
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CurveGrid:
+    """Small multiples on common axes."""
+
+    panels: tuple[Panel, ...]
+    x_label: str
+    y_label: str
+    legend: tuple[tuple[str, int, bool], ...]  # name, style, dashed
+    unit_square: bool  # ROC space: square panels from 0 to 1 with the diagonal of chance
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBox:
+    """How many remain, and how many left before."""
+
+    title: str
+    counts: str
+    left: str  # empty where nobody left
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDiagram:
+    """A trunk of boxes that narrows from top to bottom, then branches side by side."""
+
+    trunk: tuple[FlowBox, ...]
+    branches: tuple[FlowBox, ...]
+
+
+Drawing = ForestPlot | CurveGrid | FlowDiagram

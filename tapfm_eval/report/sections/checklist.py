@@ -1,0 +1,88 @@
+"""Which reporting items this report answers, and which a human must still supply."""
+
+from dataclasses import dataclass
+
+from tapfm_eval.report.blocks import Column, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.numbers import text_cell
+from tapfm_eval.report.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that readers of a diagnostic accuracy study are owed."""
+
+    what: str
+    tripod_ai: str  # item of TRIPOD+AI 2024 (doi:10.1136/bmj-2023-078378)
+    stard: str  # item of STARD 2015 (doi:10.1136/bmj.h5527)
+    section: str  # id of the section that answers it; empty where a human must
+
+
+FROM_DATA = (
+    Item("Participant flow with reasons for each exclusion", "20a", "19", "flow"),
+    Item("Events and unknown labels per target", "20a, 11", "16, 19", "auroc"),
+    Item("Unit of analysis; how several slides of a patient are combined", "12a", "14", "methods"),
+    Item("Preparation of slides and tiles", "7", "10a", "methods"),
+    Item("Model, training, selection and tuning", "12c, 16", "10a", "methods"),
+    Item("Discrimination with intervals, per cohort", "23a", "24", "auroc"),
+    Item("Calibration with intervals", "23a", "24", "calibration"),
+    Item(
+        "2 × 2 tables at every threshold, and whether it was fixed in advance", "15, 23a", "12a, 23", "operating-points"
+    ),
+    Item("Comparisons between models and the rule for multiplicity", "12e", "14", "comparisons"),
+    Item("Heterogeneity between subgroups and sites", "23b", "17, 25", "subgroups"),
+    Item("Precision achieved: interval widths and events", "10, 23a", "18, 24", "auroc"),
+    Item("Failed slides and how they were handled", "11, 20a", "15, 16", "flow"),
+    Item("Protocol, fixed and identified by hash", "18c", "29", "protocol"),
+    Item("Software versions, seeds and hashes", "18f", "10a", "provenance"),
+)
+BY_HUMAN = (
+    Item("Care pathway and how a score would change it", "3a, 3b, 27a", "3, 27", ""),
+    Item("Eligibility, sampling, dates and places", "5a, 5b, 6a, 6b", "5, 6, 7, 8, 9", ""),
+    Item("Reference assay and panel, its rationale and thresholds", "8a", "10b, 11, 12b", ""),
+    Item("Blinding of readers of assay and slide to each other", "8b", "13a, 13b", ""),
+    Item("Interval and treatment between slide and assay", "6c, 8a", "22", ""),
+    Item("Specimen handling, staining and scanning", "5a, 9a", "10a", ""),
+    Item("Rationale of thresholds, margin and sample size", "10", "12a, 18", ""),
+    Item("Ethics approval and consent", "17", "", ""),
+    Item("Registration, funding and competing interests", "18a, 18b, 18d", "28, 30", ""),
+    Item("Involvement of patients and the public", "19", "", ""),
+    Item("Fairness towards groups of patients", "3c, 14", "", ""),
+    Item("Limits, bias and generalisability in the authors’ words", "25, 26", "26", ""),
+)
+
+
+def checklist_section(scope: Scope, present: tuple[Section, ...]) -> Section:
+    """The checklist, pointing at the sections that this report has."""
+    titles = {section.id: section.title for section in present}
+    answered = tuple(
+        (
+            text_cell(item.what),
+            text_cell(item.tripod_ai),
+            text_cell(item.stard),
+            text_cell(f"section “{titles[item.section]}”" if item.section in titles else "the protocol asks for none"),
+        )
+        for item in FROM_DATA
+    )
+    left = tuple(
+        (text_cell(item.what), text_cell(item.tripod_ai), text_cell(item.stard), text_cell("authors to complete"))
+        for item in BY_HUMAN
+    )
+    table = Table(
+        "checklist",
+        "Reporting items",
+        (
+            Column("Item", ("item",), width=4.4),
+            Column("TRIPOD+AI", ("tripod_ai_2024",), width=1.1),
+            Column("STARD 2015", ("stard_2015",), width=1.1),
+            Column("Where", ("where",), width=2.2),
+        ),
+        (RowGroup("Filled from data", answered), RowGroup("Left for a human", left)),
+        group_name="filled_by",
+        note="Item numbers are those of TRIPOD+AI 2024 (doi:10.1136/bmj-2023-078378) and STARD 2015 "
+        "(doi:10.1136/bmj.h5527), mapped by content. STARD-AI and CLAIM 2024 are not mapped.",
+    )
+    text = (
+        "Two guidelines ask for the items below. The software answers those that follow from data; the others it "
+        "cannot know, and they are marked as open until an author writes them."
+    )
+    return Section("checklist", "Reporting checklist", (Paragraph(text), table))

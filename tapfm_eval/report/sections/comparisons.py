@@ -1,0 +1,139 @@
+"""Which arms differ on the same patients, and which differences survive adjustment for their number."""
+
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
+from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.numbers import (
+    count,
+    difference_cell,
+    difference_text,
+    events_cell,
+    fixed,
+    p_cell,
+    signed,
+    text_cell,
+    visible,
+)
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.discrimination import FOREST_ROWS, forest_span, pages
+from tapfm_eval.results import ComparisonResult
+from tapfm_eval.statistics.records import Comparison
+
+_ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochberg"}
+
+
+def comparisons_section(scope: Scope) -> Section | None:
+    """Paired differences per family; left out where the protocol declares no family."""
+    results = scope.inputs.results.comparisons
+    declared = scope.inputs.protocol.analysis.families
+    if not results:
+        if not declared:
+            return None
+        return Section("comparisons", "Paired comparisons", (Paragraph("No comparison could be made."),))
+    blocks: list[Block] = []
+    for number, family in enumerate(dict.fromkeys(result.family for result in results), 1):
+        own = tuple(result for result in results if result.family == family)
+        blocks += [_table(scope, f"comparisons-{number}", family, own), *_figures(scope, number, own)]
+    return Section("comparisons", "Paired comparisons", tuple(blocks))
+
+
+def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult, ...]) -> Table:
+    adjustment = _ADJUSTMENTS.get(results[0].adjustment, results[0].adjustment)
+    method, method_note = method_column("Test", (visible(result.difference.method) for result in results), 1.4)
+    tests = sum(1 for result in results if math.isfinite(result.p_adjusted))
+
+    def row(result: ComparisonResult) -> tuple[Cell, ...]:
+        difference = result.difference
+        return (
+            text_cell(result.target),
+            Cell(f"{visible(result.arm_a)} − {visible(result.arm_b)}", (result.arm_a, result.arm_b)),
+            events_cell(difference.positives, difference.n),
+            difference_cell(difference, scope.difference_decimals),
+            _statistic_cell(result),
+            p_cell(difference.p_value),
+            p_cell(result.p_adjusted),
+            text_cell(difference.method),
+        )
+
+    return Table(
+        name,
+        f"Differences in AUROC on the same patients: {visible(family)}",
+        (
+            Column("Target", ("target",), width=0.8),
+            Column("Arms, A − B", ("arm_a", "arm_b"), width=3.1 if method_note else 2.1),
+            Column("Events / n", ("positives", "n"), "number", 1.0),
+            Column(f"Difference ({scope.interval})", ("difference", "lower", "upper"), "number", 2.0),
+            Column("t (df)", ("statistic", "df"), "number", 1.0),
+            Column("p", ("p_value",), "number", 0.7),
+            Column(f"p, {adjustment}", ("p_adjusted",), "number", 0.8),
+            method,
+        ),
+        scope.by_part(results, row),
+        group_name="part",
+        note=f"p values are two-sided unless the test says otherwise; {adjustment} adjustment over the {tests} tests "
+        f"of this family. A dash: too few patients for a test.{method_note}",
+    )
+
+
+def _statistic_cell(result: ComparisonResult) -> Cell:
+    statistic, df = result.difference.statistic, result.difference.df
+    if math.isnan(statistic):
+        return Cell("–", (statistic, df))
+    return Cell(f"{fixed(statistic, 2)} ({fixed(df, 0)})", (statistic, df), statistic)
+
+
+def _figures(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -> list[Figure]:
+    figures = []
+    for part in scope.parts(results, splits=("test", "external")):
+        own = [result for result in results if Part(result.cohort, result.split) == part]
+        groups = [
+            ForestGroup(
+                "Macro-average" if target == "macro" else visible(target),
+                tuple(_row(scope, result) for result in own if result.target == target),
+            )
+            for target in dict.fromkeys(result.target for result in own)
+        ]
+        low, high = forest_span([row for group in groups for row in group.rows], step=0.05, floor=-1.0, ceiling=1.0)
+        paged = pages(groups, FOREST_ROWS)
+        for page_number, page in enumerate(paged, 1):
+            suffix = f"-{page_number}" if len(paged) > 1 else ""
+            counted = f" ({page_number} of {len(paged)})" if len(paged) > 1 else ""
+            told = " ".join(f"{g.title}: " + "; ".join(f"{r.label} {r.text}" for r in g.rows) + "." for g in page)
+            figures.append(
+                Figure(
+                    id=f"differences-{number}-{part.id}{suffix}",
+                    caption=f"Differences in AUROC with {scope.interval}, not adjusted, {part.title}{counted}",
+                    alt=f"Forest plot of differences between arms in {part.title}. {told}",
+                    drawing=ForestPlot(
+                        groups=page,
+                        headers=("A − B", "Events / n", f"Difference ({scope.interval})"),
+                        axis="Difference in AUROC",
+                        reference=0.0,
+                        span=(min(low, -0.05), max(high, 0.05)),
+                    ),
+                )
+            )
+    return figures
+
+
+def _short(difference: Comparison, decimals: int) -> str:
+    """The difference as a figure has room for it; the table says why something is not estimable."""
+    if math.isnan(difference.value):
+        return "not estimable"
+    if math.isnan(difference.lower):
+        return f"{signed(difference.value, decimals)} (not estimable)"
+    return difference_text(difference, decimals)
+
+
+def _row(scope: Scope, result: ComparisonResult) -> ForestRow:
+    difference = result.difference
+    return ForestRow(
+        label=f"{visible(result.arm_a)} − {visible(result.arm_b)}",
+        counts=f"{count(difference.positives)} / {count(difference.n)}",
+        text=_short(difference, scope.difference_decimals),
+        value=difference.value,
+        lower=difference.lower,
+        upper=difference.upper,
+        style=scope.style(result.arm_b if result.arm_a == scope.accent_arm else result.arm_a),
+    )

@@ -1,0 +1,199 @@
+"""Who was in the study, who left it, when and why."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tapfm_eval.cohort.flow import Exclusion, FlowStep
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.drawings import FlowBox, FlowDiagram
+from tapfm_eval.report.numbers import count_cell, counted, text_cell, visible
+from tapfm_eval.report.scope import Scope
+
+_REST = "Slides excluded from a patient who keeps others leave that patient in the study."
+
+
+def flow_section(scope: Scope) -> Section:
+    """Flow of each cohort as a diagram and a table, then each exclusion with its reason."""
+    results = scope.inputs.results
+    cohorts = tuple(dict.fromkeys(step.cohort for step in results.flow))
+    blocks: list[Block] = []
+    for cohort in cohorts:
+        steps = tuple(step for step in results.flow if step.cohort == cohort)
+        blocks.append(_figure(cohort, steps))
+    if cohorts:
+        blocks.append(_flow_table(cohorts, results.flow))
+    else:
+        blocks.append(Paragraph("No participant flow was recorded: the report was made from predictions alone."))
+    if results.exclusions:
+        blocks += [_reasons_table(results.exclusions), _exclusions_table(scope)]
+    else:
+        blocks.append(Paragraph("No patient and no slide was excluded."))
+    return Section("flow", "Participants", tuple(blocks))
+
+
+def trunk_and_branches(steps: tuple[FlowStep, ...]) -> tuple[tuple[FlowStep, ...], tuple[FlowStep, ...]]:
+    """Steps that follow from each other by subtraction, and the rest, which divides or re-counts the last of them."""
+    length = min(1, len(steps))
+    while (
+        length < len(steps) and steps[length].patients == steps[length - 1].patients - steps[length].excluded_patients
+    ):
+        length += 1
+    return steps[:length], steps[length:]
+
+
+def _figure(cohort: str, steps: tuple[FlowStep, ...]) -> Figure:
+    trunk, branches = trunk_and_branches(steps)
+    told = "; ".join(f"{step.step}: {_counts(step)}" + (f", {_left(step)}" if _left(step) else "") for step in steps)
+    return Figure(
+        id=f"flow-{cohort}",
+        caption=f"Flow of patients and slides, {visible(cohort)}",
+        alt=visible(f"Flow diagram of {cohort}. {told}."),
+        drawing=FlowDiagram(
+            trunk=tuple(_box(step) for step in trunk),
+            branches=tuple(_box(step) for step in branches),
+        ),
+    )
+
+
+def _box(step: FlowStep) -> FlowBox:
+    return FlowBox(visible(step.step), _counts(step), _left(step))
+
+
+def _counts(step: FlowStep) -> str:
+    return f"{counted(step.patients, 'patient')}, {counted(step.slides, 'slide')}"
+
+
+def _left(step: FlowStep) -> str:
+    if step.excluded_patients == 0 and step.excluded_slides == 0:
+        return ""
+    numbers = f"{counted(step.excluded_patients, 'patient')}, {counted(step.excluded_slides, 'slide')}"
+    return f"{numbers} left: {visible(step.reason)}" if step.reason else f"{numbers} left"
+
+
+def _flow_table(cohorts: tuple[str, ...], flow: tuple[FlowStep, ...]) -> Table:
+    return Table(
+        "flow",
+        "Participant flow, step by step",
+        (
+            Column("Step", ("step",), width=2.6),
+            Column("Patients", ("patients",), "number", 0.9),
+            Column("Slides", ("slides",), "number", 0.9),
+            Column("Patients left", ("excluded_patients",), "number", 1.1),
+            Column("Slides left", ("excluded_slides",), "number", 1.0),
+            Column("Reason", ("reason",), width=3.2),
+        ),
+        tuple(
+            RowGroup(
+                visible(cohort),
+                tuple(
+                    (
+                        text_cell(step.step),
+                        count_cell(step.patients),
+                        count_cell(step.slides),
+                        count_cell(step.excluded_patients),
+                        count_cell(step.excluded_slides),
+                        text_cell(step.reason),
+                    )
+                    for step in flow
+                    if step.cohort == cohort
+                ),
+            )
+            for cohort in cohorts
+        ),
+        group_name="cohort",
+        note=_REST,
+    )
+
+
+def _reasons_table(exclusions: tuple[Exclusion, ...]) -> Table:
+    cohorts = tuple(dict.fromkeys(exclusion.cohort for exclusion in exclusions))
+    groups = []
+    for cohort in cohorts:
+        own = [exclusion for exclusion in exclusions if exclusion.cohort == cohort]
+        patients = Counter((item.stage, _general(item)) for item in own if not item.slide_id)
+        slides = Counter((item.stage, _general(item)) for item in own if item.slide_id)
+        rows = [
+            (
+                text_cell(stage),
+                text_cell(reason),
+                count_cell(patients[stage, reason]),
+                count_cell(slides[stage, reason]),
+            )
+            for stage, reason in dict.fromkeys((item.stage, _general(item)) for item in own)
+        ]
+        groups.append(RowGroup(visible(cohort), tuple(rows)))
+    return Table(
+        "exclusion-reasons",
+        "Exclusions by stage and reason",
+        (
+            Column("Stage", ("stage",), width=1.2),
+            Column("Reason", ("reason",), width=5.0),
+            Column("Patients", ("patients",), "number", 0.9),
+            Column("Slides", ("slides",), "number", 0.9),
+        ),
+        tuple(groups),
+        group_name="cohort",
+        note="Patients are those of whom nothing remained.",
+    )
+
+
+def _general(exclusion: Exclusion) -> str:
+    """The reason without the ids in it, so that like reasons are counted together."""
+    reason = exclusion.reason
+    for name in sorted(filter(None, (exclusion.slide_id, exclusion.patient_id)), key=len, reverse=True):
+        reason = reason.replace(name, "…")
+    return reason
+
+
+def _exclusions_table(scope: Scope) -> Table:
+    exclusions = scope.inputs.results.exclusions
+    cohorts = tuple(dict.fromkeys(exclusion.cohort for exclusion in exclusions))
+    groups = []
+    for cohort in cohorts:
+        own = tuple(exclusion for exclusion in exclusions if exclusion.cohort == cohort)
+        groups.append(RowGroup(visible(cohort), _rows(own) if scope.show_ids else _pseudonymous_rows(own)))
+    note = (
+        "" if scope.show_ids else "Patients and slides are numbered within this table; the run folder holds their ids."
+    )
+    return Table(
+        "exclusions",
+        "Every exclusion",
+        (
+            Column("Patient", ("patient",), width=1.6),
+            Column("Slide", ("slide",), width=1.6),
+            Column("Stage", ("stage",), width=1.0),
+            Column("Reason", ("reason",), width=4.0),
+        ),
+        tuple(groups),
+        group_name="cohort",
+        note=note,
+    )
+
+
+def _rows(exclusions: tuple[Exclusion, ...]) -> tuple[tuple[Cell, ...], ...]:
+    return tuple(
+        tuple(text_cell(text) for text in (item.patient_id, item.slide_id or "all slides", item.stage, item.reason))
+        for item in exclusions
+    )
+
+
+def _pseudonymous_rows(exclusions: tuple[Exclusion, ...]) -> tuple[tuple[Cell, ...], ...]:
+    """Numbers in place of ids, also inside reasons; in sorted order, so that the order tells nothing."""
+    patients = _numbered("patient", (item.patient_id for item in exclusions))
+    slides = _numbered("slide", (item.slide_id for item in exclusions))
+    rows = []
+    for item in exclusions:
+        reason = item.reason
+        for name, number in (
+            (item.slide_id, slides.get(item.slide_id)),
+            (item.patient_id, patients.get(item.patient_id)),
+        ):
+            if number is not None:
+                reason = reason.replace(name, number)
+        shown = (patients.get(item.patient_id, ""), slides.get(item.slide_id, "all slides"), item.stage, reason)
+        rows.append(tuple(text_cell(text) for text in shown))
+    return tuple(rows)
+
+
+def _numbered(noun: str, names: Iterable[str]) -> dict[str, str]:
+    return {name: f"{noun} {number}" for number, name in enumerate(sorted(set(names) - {""}), 1)}

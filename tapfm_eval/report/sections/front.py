@@ -1,0 +1,186 @@
+"""What a busy reader sees first: the verdict, the main figures, and what they do not show."""
+
+import math
+from collections.abc import Iterable
+
+from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Fact, Paragraph, RowGroup, Section, Table, Verdict
+from tapfm_eval.report.numbers import (
+    counted,
+    difference_text,
+    estimate_cell,
+    estimate_text,
+    events_cell,
+    fixed,
+    p_text,
+    percent,
+    text_cell,
+    visible,
+)
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.results import AurocResult
+
+FEW_EVENTS = 20  # below this many patients in the rarer class every interval is flagged as resting on few patients
+
+
+def summary_section(scope: Scope) -> Section:
+    """The one-page summary."""
+    blocks: list[Block] = []
+    if scope.inputs.rehearsal is not None:
+        failed = [check.name for check in scope.inputs.rehearsal.checks if not check.passed]
+        outcome = (
+            f"Failed: {visible(', '.join(failed))}."
+            if failed
+            else f"All {len(scope.inputs.rehearsal.checks)} of its checks passed."
+        )
+        blocks.append(
+            Paragraph(
+                "This is a rehearsal on synthetic slides with planted effects. It shows that the software runs from "
+                f"protocol to report; it says nothing about any patient, mutation or model. {outcome}",
+                "warning",
+            )
+        )
+    blocks.append(_verdict(scope))
+    table = _headline_table(scope)
+    if table is not None:
+        blocks.append(table)
+    blocks.append(Bullets(_limits(scope), "What this does not show"))
+    return Section("summary", "Summary", tuple(blocks))
+
+
+def intended_use_section(scope: Scope) -> Section:
+    """What the protocol says the models are for."""
+    paragraphs = [text.strip() for text in scope.inputs.protocol.intended_use.split("\n\n")]
+    blocks: list[Block] = [Paragraph(visible(text)) for text in paragraphs if text]
+    blocks.append(
+        Paragraph(
+            "Research use only. The models and this report are not a medical device and must not guide the care of a "
+            "patient; a positive or negative score does not replace sequencing.",
+            "note",
+        )
+    )
+    return Section("intended-use", "Intended use", tuple(blocks))
+
+
+def _verdict(scope: Scope) -> Block:
+    primary = scope.inputs.results.primary
+    if primary is None:
+        return Paragraph(
+            "The protocol names no primary endpoint: every result below is descriptive, and no hypothesis was "
+            "confirmed or refuted."
+        )
+    label = {True: "Primary endpoint met", False: "Primary endpoint not met", None: "Primary endpoint not estimable"}
+    margin = () if primary.margin is None else (Fact("Margin", fixed(primary.margin, 3).rstrip("0")),)
+    auroc = primary.arm_auroc
+    return Verdict(
+        label=label[primary.met],
+        sentence=visible(primary.verdict),
+        met=primary.met,
+        facts=(
+            Fact("Question", f"{visible(primary.target)} in {visible(primary.cohort)}, {primary.hypothesis}"),
+            Fact(f"AUROC, {visible(primary.arm)}", estimate_text(auroc, scope.decimals)),
+            Fact(f"AUROC, {visible(primary.versus)}", estimate_text(primary.versus_auroc, scope.decimals)),
+            Fact(f"Difference ({scope.interval})", difference_text(primary.difference, scope.difference_decimals)),
+            *margin,
+            Fact("p", f"{p_text(primary.difference.p_value)} ({visible(primary.difference.method)})"),
+            Fact("Level of the test", f"one-sided {primary.one_sided_alpha:g}; one comparison, not adjusted"),
+            Fact(
+                "Patients",
+                f"{counted(auroc.n, 'patient')}, {visible(primary.target)} mutated in {auroc.positives}",
+            ),
+        ),
+    )
+
+
+def _headline_table(scope: Scope) -> Table | None:
+    """The accent arm on unseen patients, beside the arm that it is tested against where there is one."""
+    primary = scope.inputs.results.primary
+    arms = (scope.accent_arm,) if primary is None else (scope.accent_arm, primary.versus)
+    results = {(r.target, r.arm, Part(r.cohort, r.split)): r for r in scope.inputs.results.aurocs if r.arm in arms}
+    parts = scope.parts(results.values(), splits=("test", "external"))
+    targets = tuple(dict.fromkeys(target for target, _, _ in results))
+    if not parts:
+        return None
+
+    def row(target: str, part: Part) -> tuple[Cell, ...]:
+        found = [results.get((target, arm, part)) for arm in arms]
+        first = next((result for result in found if result is not None), None)
+        counts = Cell("–", (None, None)) if first is None else events_cell(first.auroc.positives, first.auroc.n)
+        return (text_cell(target), counts, *(_auroc_cell(scope, result) for result in found))
+
+    return Table(
+        "summary",
+        "Discrimination on patients that no model had seen",
+        (
+            Column("Target", ("target",), width=1.2),
+            Column("Events / n", ("positives", "n"), "number", 1.2),
+            *(
+                Column(
+                    f"AUROC ({scope.interval}), {visible(arm)}",
+                    (f"auroc_{arm}", f"lower_{arm}", f"upper_{arm}"),
+                    "number",
+                    2.4,
+                )
+                for arm in arms
+            ),
+        ),
+        tuple(RowGroup(part.title, tuple(row(target, part) for target in targets)) for part in parts),
+        group_name="part",
+        note="Events are patients with the mutation; n are patients with a known label.",
+    )
+
+
+def _auroc_cell(scope: Scope, result: AurocResult | None) -> Cell:
+    if result is None or not result.assessed:
+        return Cell("not assessed", (None, None, None))
+    return estimate_cell(result.auroc, scope.decimals)
+
+
+def _limits(scope: Scope) -> tuple[str, ...]:
+    protocol, results = scope.inputs.protocol, scope.inputs.results
+    lines = []
+    if scope.inputs.rehearsal is not None:
+        lines.append("Anything about real tissue: slides and effects are made up, backbones are small stand-ins.")
+    lines.append(
+        "That using a score helps patients: no care pathway, decision or outcome was observed. AUROC measures ranking, "
+        "not benefit."
+    )
+    if protocol.external:
+        cohorts = visible(", ".join(protocol.external))
+        lines.append(
+            f"That results carry over to laboratories, scanners, specimens or populations unlike those of {cohorts}."
+        )
+    else:
+        lines.append("That results carry over to any other cohort: no external cohort was tested.")
+    unseen = [r for r in results.aurocs if r.split != "validation" and r.assessed and _real(scope, r.target)]
+    not_estimable = _names(r.target for r in unseen if math.isnan(r.auroc.value))
+    if not_estimable:
+        lines.append(f"How well {not_estimable} is told apart wherever a class is missing: not estimable there.")
+    few = _names(
+        r.target
+        for r in unseen
+        if not math.isnan(r.auroc.value) and min(r.auroc.positives, r.auroc.n - r.auroc.positives) < FEW_EVENTS
+    )
+    if few:
+        lines.append(
+            f"More than a rough idea of {few}: fewer than {FEW_EVENTS} patients in the rarer class of at least one "
+            "cohort. Read the intervals, not the points."
+        )
+    shares = [r.auroc.positives / r.auroc.n for r in unseen if r.auroc.n > 0]
+    if results.operating_points and shares:
+        lines.append(
+            "Predictive values at another prevalence: those printed here hold at the cohorts’ own, from "
+            f"{percent(min(shares))} to {percent(max(shares))}."
+        )
+    return tuple(lines)
+
+
+def _real(scope: Scope, target: str) -> bool:
+    """Not a target that a rehearsal adds as a negative control."""
+    return scope.inputs.rehearsal is None or target in scope.inputs.rehearsal.planted
+
+
+def _names(targets: Iterable[str]) -> str:
+    names = list(dict.fromkeys(targets))
+    if len(names) < 2:
+        return visible("".join(names))
+    return visible(f"{', '.join(names[:-1])} and {names[-1]}")

@@ -1,0 +1,120 @@
+"""Whether discrimination differs between kinds of patients."""
+
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.drawings import ForestGroup, ForestPlot
+from tapfm_eval.report.numbers import estimate_cell, events_cell, p_cell, p_text, text_cell, visible
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.discrimination import FOREST_ROWS, forest_row, forest_span, pages
+from tapfm_eval.results import SubgroupResult
+
+
+def subgroups_section(scope: Scope) -> Section | None:
+    """AUROC per level of each covariate; left out where the protocol asks for none."""
+    results = scope.inputs.results.subgroups
+    asked = scope.inputs.protocol.analysis.subgroups
+    if not results:
+        if not asked:
+            return None
+        names = visible(", ".join(asked))
+        text = f"No subgroup could be formed: no tested cohort records any of {names}."
+        return Section("subgroups", "Subgroups", (Paragraph(text),))
+    blocks: list[Block] = [_table(scope)]
+    absent = [name for name in asked if name not in {result.variable for result in results}]
+    if absent:
+        blocks.append(
+            Paragraph(f"Asked for but not recorded in any tested cohort: {visible(', '.join(absent))}.", "note")
+        )
+    target = _shown_target(scope, results)
+    for part in scope.parts(results, splits=("test", "external")):
+        blocks += _figures(scope, part, target)
+    return Section("subgroups", "Subgroups", tuple(blocks))
+
+
+def _shown_target(scope: Scope, results: tuple[SubgroupResult, ...]) -> str:
+    """The primary target where it has subgroups, else the first that has."""
+    primary = scope.inputs.results.primary
+    targets = [result.target for result in results if result.arm == scope.accent_arm] or [results[0].target]
+    return primary.target if primary is not None and primary.target in targets else targets[0]
+
+
+def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
+    own = [
+        result
+        for result in scope.inputs.results.subgroups
+        if Part(result.cohort, result.split) == part and (result.target, result.arm) == (target, scope.accent_arm)
+    ]
+    groups = []
+    for variable in dict.fromkeys(result.variable for result in own):
+        levels = [result for result in own if result.variable == variable]
+        p = levels[0].heterogeneity_p
+        tested = "" if math.isnan(p) else f" (heterogeneity p = {p_text(p)})".replace("= <", "< ").replace("= >", "> ")
+        groups.append(
+            ForestGroup(
+                f"{visible(variable)}{tested}",
+                tuple(forest_row(scope, result.level, result.auroc, 0) for result in levels),
+            )
+        )
+    low, high = forest_span([row for group in groups for row in group.rows], step=0.1, floor=0.0, ceiling=1.0)
+    paged = pages(groups, FOREST_ROWS)
+    return [
+        Figure(
+            id=f"subgroups-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
+            caption=f"AUROC of {visible(scope.accent_arm)} for {visible(target)} in subgroups, {part.title}"
+            + (f" ({number} of {len(paged)})" if len(paged) > 1 else ""),
+            alt=f"Forest plot of AUROCs in subgroups of {part.title}. "
+            + " ".join(f"{g.title}: " + "; ".join(f"{r.label} {r.text}" for r in g.rows) + "." for g in page),
+            drawing=ForestPlot(
+                groups=page,
+                headers=("", "Events / n", f"AUROC ({scope.interval})"),
+                axis="AUROC",
+                reference=0.5,
+                span=(min(low, 0.5), max(high, 0.5)),
+            ),
+        )
+        for number, page in enumerate(paged, 1)
+    ]
+
+
+def _table(scope: Scope) -> Table:
+    results = scope.inputs.results.subgroups
+    groups = tuple(
+        RowGroup(
+            f"{visible(variable)} · {part.title}",
+            tuple(
+                _row(scope, result)
+                for result in results
+                if (result.variable, result.cohort, result.split) == (variable, part.cohort, part.split)
+            ),
+        )
+        for variable in dict.fromkeys(result.variable for result in results)
+        for part in scope.parts(result for result in results if result.variable == variable)
+    )
+    return Table(
+        "subgroups",
+        "AUROC in subgroups",
+        (
+            Column("Target", ("target",), width=0.9),
+            Column("Arm", ("arm",), width=2.0),
+            Column("Level", ("level",), width=1.6),
+            Column("Events / n", ("positives", "n"), "number", 1.0),
+            Column(f"AUROC ({scope.interval})", ("auroc", "lower", "upper"), "number", 2.0),
+            Column("p, heterogeneity", ("heterogeneity_p",), "number", 1.2),
+        ),
+        groups,
+        group_name="variable_and_part",
+        note="Exploratory: p values are not adjusted, and a subgroup without a difference may be too small to show "
+        "one. The p value belongs to the covariate, over its estimable levels.",
+    )
+
+
+def _row(scope: Scope, result: SubgroupResult) -> tuple[Cell, ...]:
+    return (
+        text_cell(result.target),
+        text_cell(result.arm),
+        text_cell(result.level),
+        events_cell(result.auroc.positives, result.auroc.n),
+        estimate_cell(result.auroc, scope.decimals),
+        p_cell(result.heterogeneity_p),
+    )
