@@ -5,7 +5,10 @@ from types import MappingProxyType
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from timm.layers.attention import Attention
+from timm.layers.drop import DropPath
+from timm.layers.patch_dropout import PatchDropout
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -20,8 +23,9 @@ class TileEncoder(nn.Module):
     (CLS, registers) are left out. Its values lie near 1/N with a spread around 1e-6, so it is computed in float32
     at least, whatever the autocast type (arXiv 2506.05184; bf16 would make all tiles equal).
 
-    Only the CLS row of the last block is computed: the embedding is the CLS token, and nothing else of that block's
-    output is used. For the other blocks timm's own layers run unchanged.
+    Where the card's embedding is the CLS token (D numbers), only the CLS row of the last block is computed: nothing
+    else of that block's output is used. `cls_mean` is the CLS token beside the mean of the normed patch tokens (2 D
+    numbers; registers are left out), which needs the whole block. For the other blocks timm's own layers run unchanged.
     """
 
     def __init__(self, network: VisionTransformer, card: BackboneCard) -> None:
@@ -30,8 +34,9 @@ class TileEncoder(nn.Module):
         self.network = network
         self.prefix_tokens = int(network.num_prefix_tokens)
         self.depth = len(network.blocks)
-        self.dim = int(network.embed_dim)
-        self.first_trained_block = self.depth  # blocks before it run without a graph; `methods.adaptation` sets it
+        self.mean_of_patches = card.embedding == "cls_mean"
+        self.dim = int(network.embed_dim) * (2 if self.mean_of_patches else 1)
+        self.first_trained_block = 0  # blocks before it run without a graph; `methods.adaptation` sets it
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -55,30 +60,38 @@ class TileEncoder(nn.Module):
                 x = x + _scaled(block_i.ls2(block_i.mlp(block_i.norm2(x))), keep, i, 1)
         last = self.depth - 1
         update, attention = cls_attention(
-            cast(Attention, block.attn), block.norm1(x), self.prefix_tokens
-        )  # (B, 1, D), (B,)
-        cls = x[:, :1] + _scaled(block.ls1(update), keep, last, 0)  # (B, 1, D)
-        cls = cls + _scaled(block.ls2(block.mlp(block.norm2(cls))), keep, last, 1)
-        z = network.fc_norm(network.norm(cls))[:, 0]  # (B, D)
+            cast(Attention, block.attn), block.norm1(x), self.prefix_tokens, whole=self.mean_of_patches
+        )  # (B, T, D), (B,); T is 1 for the CLS row, else all tokens
+        tokens = x[:, : update.shape[1]] + _scaled(block.ls1(update), keep, last, 0)  # (B, T, D)
+        tokens = tokens + _scaled(block.ls2(block.mlp(block.norm2(tokens))), keep, last, 1)
+        tokens = network.fc_norm(network.norm(tokens))
+        z = tokens[:, 0]  # (B, D)
+        if self.mean_of_patches:
+            z = torch.cat([z, tokens[:, self.prefix_tokens :].mean(1)], dim=1)  # (B, 2 D)
         return z if z.dtype == torch.float64 else z.float(), attention
 
 
-def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int) -> tuple[Tensor, Tensor]:
+def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole: bool = False) -> tuple[Tensor, Tensor]:
     """The CLS row of a block's attention: its output (B, 1, D) and its mean weight on patch tokens (B,).
 
-    Costs O(N d) beside the keys and values, instead of the N x N matrix.
+    Costs O(N d) beside the keys and values, instead of the N x N matrix. With `whole` the output is that of all
+    tokens (B, N, D), by the fused kernel.
     """
     batch, tokens, _ = x.shape
     heads, width = attention.num_heads, attention.head_dim
     qkv = attention.qkv(x).reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
-    q, k, v = attention.q_norm(qkv[0][:, :, :1]), attention.k_norm(qkv[1]), qkv[2]  # (B, h, 1, d), (B, h, N, d) twice
+    queries = qkv[0] if whole else qkv[0][:, :, :1]
+    q, k, v = attention.q_norm(queries), attention.k_norm(qkv[1]), qkv[2]  # (B, h, 1 or N, d), (B, h, N, d) twice
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     with torch.autocast(x.device.type, enabled=False):
-        weights = (q.to(exact) @ k.to(exact).transpose(2, 3) * attention.scale).softmax(-1)  # (B, h, 1, N)
+        cls = q[:, :, :1].to(exact)  # (B, h, 1, d)
+        weights = (cls @ k.to(exact).transpose(2, 3) * attention.scale).softmax(-1)  # (B, h, 1, N)
         mean_weight = weights[:, :, 0, prefix_tokens:].mean(dim=(1, 2))  # (B,)
-        row = weights @ v.to(exact)  # (B, h, 1, d)
-    output = attention.proj(attention.norm(row.to(v.dtype).reshape(batch, 1, heads * width)))  # (B, 1, D)
-    return output, mean_weight
+        rows = (weights @ v.to(exact)).to(v.dtype)  # (B, h, 1, d)
+    if whole:
+        rows = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+    rows = rows.transpose(1, 2).reshape(batch, -1, heads * width)  # (B, 1 or N, D)
+    return attention.proj(attention.norm(rows)), mean_weight
 
 
 def _scaled(branch: Tensor, keep: Tensor | None, block: int, part: int) -> Tensor:
@@ -90,7 +103,9 @@ def _check_supported(network: VisionTransformer, card: BackboneCard) -> None:
     gate = any(getattr(m, "gate", None) is not None for m in network.modules() if isinstance(m, Attention))
     plain = all(type(b) is Block and type(b.attn) is Attention for b in network.blocks)
     dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules())
-    if not plain or gate or dropout or network.num_prefix_tokens != card.prefix_tokens:
+    # stochastic depth of timm's own would be left out, and another pooling would give another embedding
+    other = any(isinstance(m, DropPath | PatchDropout) for m in network.modules()) or network.global_pool != "token"
+    if not plain or gate or dropout or other or network.num_prefix_tokens != card.prefix_tokens:
         raise BackboneError(
             Problem(f"backbone {card.name}", f"plain pre-norm ViT blocks and {card.prefix_tokens} prefix tokens",
                     f"{type(network).__name__} with {network.num_prefix_tokens} prefix tokens", "Correct its card.")

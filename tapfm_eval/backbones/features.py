@@ -64,13 +64,14 @@ def read_features(path: Path, card: BackboneCard) -> SlideFeatures:
                 np.asarray(file["attention"], dtype=np.float32),
                 np.asarray(file["coords"], dtype=np.int64),
             )
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # h5py raises all of these on torn files
         raise BackboneError(
-            Problem(str(path), "tile features written by this suite", str(error).splitlines()[0][:120],
+            Problem(str(path), "tile features written by this suite", str(error).partition("\n")[0][:120],
                     "Delete the file; it is computed anew.")
         ) from None  # fmt: skip
     shape = content.features.shape
-    if encoder != card.name or len(shape) != 2 or shape[1] != card.dim or len(content.attention) != shape[0]:
+    beside = content.attention.shape == shape[:1] and content.coords.shape == (*shape[:1], 2)
+    if encoder != card.name or len(shape) != 2 or shape[1] != card.dim or not beside:
         raise BackboneError(
             Problem(str(path), f"features of {card.name} (N, {card.dim})", f"{encoder} {shape}",
                     "Delete the file; it is computed anew.")

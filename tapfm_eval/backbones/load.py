@@ -1,6 +1,8 @@
 """A card to a network with weights: built by timm, filled from a local file or the hub, never by remote code."""
 
 import hashlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +13,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.cards import BackboneCard
+from tapfm_eval.backbones.keymaps import KeyMap, key_map
 from tapfm_eval.errors import BackboneError, Problem
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT_SECONDS = 10
+STAND_IN_GAIN, STAND_IN_OFFSET = 5.0, 0.3
+TIMM_NORM_EPSILON = 1e-6
 _MLP_LAYERS: dict[str, dict[str, Any]] = {
     "gelu": {},
     # the ViT block passes its own activation, so SiLU has to be said: GELU would load silently and compute nonsense
@@ -24,6 +29,8 @@ _MLP_LAYERS: dict[str, dict[str, Any]] = {
 
 def build_backbone(card: BackboneCard) -> VisionTransformer:
     """The card's network with timm's initial weights, without a classifier; on the current default device."""
+    other = card.norm_epsilon != TIMM_NORM_EPSILON
+    norm: dict[str, Any] = {"norm_layer": partial(nn.LayerNorm, eps=card.norm_epsilon)} if other else {}
     network = timm.create_model(
         card.architecture,
         pretrained=False,
@@ -31,6 +38,7 @@ def build_backbone(card: BackboneCard) -> VisionTransformer:
         global_pool="token",
         **dict(card.timm_arguments),
         **_MLP_LAYERS[card.mlp],
+        **norm,
     )
     return cast(VisionTransformer, network)
 
@@ -50,14 +58,34 @@ def load_backbone(card: BackboneCard, *, weights: Path | None, seed: int) -> Vis
         digest = hashlib.sha256(f"stand-in|{card.name}|{seed}".encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:7], "big"))
-            return build_backbone(card).eval()
+            network = build_backbone(card)
+            _enliven(network)
+            return network.eval()
     path = weights if weights is not None else _from_hub(card)
     state = read_checkpoint(path)
     with torch.device("meta"):
         network = build_backbone(card)
-    _check_keys(card, path, network, state)
+    names = key_map(card.layout, card.depth, card.mlp)
+    sources: Mapping[str, tuple[str, ...]] = {}
+    if names is not None:
+        state, sources = to_timm(state, names), names.sources
+    _check_keys(card, path, network, state, sources)
     network.load_state_dict(state, strict=True, assign=True)
     return network.float().eval()
+
+
+def _enliven(network: VisionTransformer) -> None:
+    """Widens timm's initial weights, in place, so that a small network of random weights tells tissues apart.
+
+    With the initial spread of 0.02 two blocks are almost linear in a tile's mean colour, which has three dimensions; a
+    larger one makes them respond to what lies in single patches. The offset keeps the first LayerNorm from normalising
+    a patch's contrast away.
+    """
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 2 and name.endswith("weight"):
+                parameter.mul_(STAND_IN_GAIN)
+        nn.init.normal_(cast(Tensor, network.patch_embed.proj.bias), std=STAND_IN_OFFSET)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -91,10 +119,33 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in content.items() if not name.startswith("head.")}
 
 
-def _check_keys(card: BackboneCard, path: Path, network: nn.Module, state: dict[str, Tensor]) -> None:
+def to_timm(state: Mapping[str, Tensor], names: KeyMap) -> dict[str, Tensor]:
+    """A checkpoint's tensors under timm's names; what cannot be mapped keeps its own name."""
+    left = {name: tensor for name, tensor in state.items() if name not in names.dropped}
+    made: dict[str, Tensor] = {}
+    for name, parts in names.sources.items():
+        # tensors that do not fit together stay apart, so that the check after this names them
+        if all(part in left for part in parts) and len({left[part].shape for part in parts}) == 1:
+            tensors = [left.pop(part) for part in parts]
+            made[name] = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    if names.folds_position and {"cls_token", "pos_embed"} <= made.keys():
+        token, position = made["cls_token"], made["pos_embed"]
+        if token.shape == position[:, :1].shape:
+            made |= {"cls_token": token + position[:, :1], "pos_embed": position[:, 1:]}
+    return made | left
+
+
+def _check_keys(
+    card: BackboneCard,
+    path: Path,
+    network: nn.Module,
+    state: dict[str, Tensor],
+    sources: Mapping[str, tuple[str, ...]],
+) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    wrong = [f"{name} missing" for name in sorted(expected.keys() - got.keys())]
+    absent = sorted(part for name in expected.keys() - got.keys() for part in sources.get(name, (name,)))
+    wrong = [f"{name} missing" for name in absent if name not in got]
     wrong += [f"{name} unknown" for name in sorted(got.keys() - expected.keys())]
     wrong += [
         f"{name} is {got[name]} instead of {expected[name]}"
@@ -110,7 +161,7 @@ def _check_keys(card: BackboneCard, path: Path, network: nn.Module, state: dict[
 
 
 def _from_hub(card: BackboneCard) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     access = (
@@ -119,19 +170,28 @@ def _from_hub(card: BackboneCard) -> Path:
         else f"Check that https://huggingface.co/{card.hub_id} can be reached"
     )
     remedy = f"{access}; or give a local file: --weights {card.name}=FILE. Licence: {card.licence}."
+    unreachable = "the hub cannot be reached and nothing is cached"
     got = "no weight file in the repository"
     for name in WEIGHT_FILES:
         try:
+            cached = try_to_load_from_cache(card.hub_id, name)
+            if isinstance(cached, str):
+                return Path(cached)
+            # one short question first: without an answer, the download itself would ask again for minutes
+            get_hf_file_metadata(hf_hub_url(card.hub_id, name), timeout=HUB_TIMEOUT_SECONDS)
             return Path(hf_hub_download(card.hub_id, name, etag_timeout=HUB_TIMEOUT_SECONDS))
         except GatedRepoError:
             got = "access not granted to you"
             break
         except LocalEntryNotFoundError:
-            got = "the hub cannot be reached and nothing is cached"
+            got = unreachable
             break
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            got = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+        except HfHubHTTPError as error:
+            got = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
+            break
+        except Exception as error:  # timeouts, proxies, full disks: the client's HTTP library differs between versions
+            got = f"{unreachable} ({type(error).__name__}: {str(error).partition(chr(10))[0][:120]})"
             break
     raise BackboneError(Problem(f"backbone {card.name}", f"the weights of {card.title}", got, remedy))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.methods.aggregator import Aggregator
+from tapfm_eval.methods.losses import SlideLoss
 
 
 class TileSlices(Protocol):
@@ -35,7 +36,7 @@ class StepReport:
 
 
 def aggregator_gradients(
-    aggregator: Aggregator, loss_of: Callable[[Tensor], Tensor], z: Tensor, a: Tensor
+    aggregator: Aggregator, loss_of: SlideLoss, z: Tensor, a: Tensor
 ) -> tuple[float, Tensor, Tensor]:
     """Runs the aggregator's graph on detached z (K, D) and a (K,): adds to its parameters' gradients.
 
@@ -43,7 +44,7 @@ def aggregator_gradients(
         The loss, dL/dz (K, D) and dL/da (K,); zero where the aggregator does not use its input.
     """
     leaf_z, leaf_a = z.detach().requires_grad_(), a.detach().requires_grad_()
-    loss = loss_of(aggregator(leaf_z, leaf_a).logits)
+    loss = aggregator.loss(leaf_z, leaf_a, loss_of)
     loss.backward()  # type: ignore[no-untyped-call]
     g_z = leaf_z.grad if leaf_z.grad is not None else torch.zeros_like(z)
     g_a = leaf_a.grad if leaf_a.grad is not None else torch.zeros_like(a)
@@ -53,7 +54,7 @@ def aggregator_gradients(
 def adaptation_step(
     encoder: TileEncoder,
     aggregator: Aggregator,
-    loss_of: Callable[[Tensor], Tensor],
+    loss_of: SlideLoss,
     tiles: TileSlices,
     *,
     keep: Tensor | None,
@@ -69,8 +70,8 @@ def adaptation_step(
 
     Args:
         encoder: Gives (z, a) of a micro-batch.
-        aggregator: Gives the slide's logits from all of them.
-        loss_of: Logits (L,) to a scalar loss.
+        aggregator: Gives the slide's loss from all of them.
+        loss_of: The slide's loss; the aggregator may add terms of its own.
         tiles: K tiles.
         keep: Stochastic depth (K, depth, 2) of the whole bag, so that both passes replay the same; None for none.
         micro_batch: Tiles per backbone pass. A bag that fits is run once, a larger one twice.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from tapfm_eval.methods.losses import SlideLoss
+
 
 @dataclass(frozen=True, slots=True)
 class SlideOutput:
@@ -22,3 +24,7 @@ class Aggregator(nn.Module, ABC):
     @abstractmethod
     def forward(self, z: Tensor, a: Tensor) -> SlideOutput:
         """Logits of one slide from embeddings z (K, D) and raw backbone attention a (K,)."""
+
+    def loss(self, z: Tensor, a: Tensor, loss_of: SlideLoss) -> Tensor:
+        """What training minimises on one slide (a scalar): the slide's loss, unless a paper adds terms of its own."""
+        return loss_of(self(z, a).logits)

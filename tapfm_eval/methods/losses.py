@@ -68,3 +68,23 @@ def slide_loss(logits: Tensor, labels: Tensor, weights: TargetWeights, smoothing
     soft = y * (1 - smoothing) + smoothing / 2
     loss = F.binary_cross_entropy_with_logits(logits[known], soft, reduction="none")
     return (loss * scale * torch.where(y > 0.5, 1 - p, p)).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class SlideLoss:
+    """The loss of one slide, ready for logits: `loss(logits)`; aggregators with terms of their own read its labels."""
+
+    labels: Tensor  # (L,), 0, 1 or NaN where unknown
+    weights: TargetWeights
+    smoothing: float
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """`slide_loss` of logits (L,)."""
+        return slide_loss(logits, self.labels, self.weights, self.smoothing)
+
+    def importance(self, like: Tensor) -> Tensor:
+        """What each target's part of the loss weighs (L,): target weight times class weight, 0 where unknown."""
+        p = torch.as_tensor(self.weights.prevalence, dtype=like.dtype, device=like.device)
+        scale = torch.as_tensor(self.weights.target, dtype=like.dtype, device=like.device)
+        labels = self.labels.to(like.device)
+        return torch.where(torch.isnan(labels), 0.0, scale * torch.where(labels > 0.5, 1 - p, p))

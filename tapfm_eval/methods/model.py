@@ -14,11 +14,15 @@ from torch import Tensor, nn
 from tapfm_eval.backbones.encoder import TileEncoder, trainable_state
 from tapfm_eval.methods.abmil import Abmil
 from tapfm_eval.methods.aggregator import Aggregator
+from tapfm_eval.methods.clam import Clam
+from tapfm_eval.methods.dsmil import Dsmil
 from tapfm_eval.methods.mean_pooling import MeanPooling
 from tapfm_eval.methods.randomness import key
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Bag, Draw, FeatureBag, StudySlide, all_tiles
 from tapfm_eval.methods.tapfm import Tapfm
+from tapfm_eval.methods.transmil import TransMil
+from tapfm_eval.methods.varmil import Varmil
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,11 @@ def build_aggregator(name: str, dim: int, targets: int, recipe: Recipe, *seed_pa
     builders: dict[str, Callable[[], Aggregator]] = {
         "tapfm": lambda: Tapfm(dim, targets, temperature=recipe.temperature, layer_norm=recipe.layer_norm),
         "abmil": lambda: Abmil(dim, targets),
+        "clam-sb": lambda: Clam(dim, targets, multi_branch=False),
+        "clam-mb": lambda: Clam(dim, targets, multi_branch=True),
+        "dsmil": lambda: Dsmil(dim, targets),
+        "varmil": lambda: Varmil(dim, targets),
+        "transmil": lambda: TransMil(dim, targets),
         "mean": lambda: MeanPooling(dim, targets),
     }
     with torch.random.fork_rng(devices=[]):

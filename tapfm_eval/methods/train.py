@@ -3,24 +3,28 @@
 import json
 import math
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from tapfm_eval.cohort.patients import expit, logit, mean_logit
 from tapfm_eval.errors import Problem, SplitError, StudyError
 from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
-from tapfm_eval.methods.losses import TargetWeights, slide_loss, target_weights
+from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
 from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits
 from tapfm_eval.methods.randomness import depth_keep, draw_tiles, generator
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Bag, BagSource, Draw, StudySlide, TileBag
+
+_REMEDY = "Lower the learning rate under `training:` and raise the protocol's version."
 
 Labels = Mapping[str, NDArray[np.float64]]  # patient_id -> (L,), 0, 1 or NaN
 
@@ -42,6 +46,7 @@ class TrainingData:
     """The patients of one fold, slides and labels."""
 
     targets: tuple[str, ...]
+    selecting: tuple[str, ...]  # the targets that may take part in the selection
     train: tuple[StudySlide, ...]
     validation: tuple[StudySlide, ...]
     labels: Labels
@@ -130,11 +135,11 @@ def train_unit(
 
     Raises:
         SplitError: A target cannot be trained, or no target can carry the selection.
-        StudyError: The loss stopped being a number.
+        StudyError: The loss or a validation logit stopped being a number.
     """
     started = time.monotonic()
     train_labels = np.array([data.labels[p] for p in sorted({s.patient_id for s in data.train})])
-    weights = target_weights(train_labels, data.targets, f"fold {unit.fold}")
+    weights = target_weights(train_labels.reshape(-1, len(data.targets)), data.targets, f"fold {unit.fold}")
     metric_targets = selection_targets(data, unit)
     optimizers = _optimizers(model, recipe)
     history: list[Epoch] = []
@@ -150,8 +155,13 @@ def train_unit(
                 group["lr"] = peak * factor
         losses = _train_epoch(unit, model, recipe, data, draws, training, weights, optimizers, epoch, advance)
         raw = slide_logits(model, checking, data.validation, recipe, advance)
+        broken = sorted(slide_id for slide_id, logits in raw.items() if not np.isfinite(logits).all())
+        if broken:
+            raise StudyError(
+                f"{unit}: the logits of validation slide {broken[0]} are not numbers after epoch {epoch}. {_REMEDY}"
+            )
         scores = {slide_id: expit(logits - weights.offsets) for slide_id, logits in raw.items()}
-        auroc, loss = validate(data, raw, scores, weights, recipe, metric_targets)
+        auroc, loss = validate(data, scores, weights, recipe, metric_targets)
         rates = [optimizer.param_groups[0]["lr"] for optimizer, _ in optimizers]
         history.append(Epoch(epoch, float(np.mean(losses)), loss, auroc, rates[1] if len(rates) > 1 else 0.0, rates[0]))
         tie_breakers = {"validation_loss": loss, "earliest": float(epoch)}
@@ -183,10 +193,7 @@ def _train_epoch(
     for slide, draw in draws:
         bag = next(bags)
         labels = torch.as_tensor(data.labels[slide.patient_id], device=model.device)
-
-        def loss_of(logits: Tensor, labels: Tensor = labels) -> Tensor:
-            return slide_loss(logits, labels, weights, recipe.label_smoothing)
-
+        loss_of = SlideLoss(labels, weights, recipe.label_smoothing)
         for optimizer, _ in optimizers:
             optimizer.zero_grad(set_to_none=True)
         if isinstance(bag, TileBag):
@@ -202,10 +209,7 @@ def _train_epoch(
         else:
             loss, _, _ = aggregator_gradients(model.aggregator, loss_of, bag.z.to(model.device), bag.a.to(model.device))
         if not math.isfinite(loss):
-            raise StudyError(
-                f"{unit}: the loss is {loss} in epoch {epoch} at slide {slide.slide_id}. "
-                "Lower the learning rate under `training:` and raise the protocol's version."
-            )
+            raise StudyError(f"{unit}: the loss is {loss} in epoch {epoch} at slide {slide.slide_id}. {_REMEDY}")
         for optimizer, _ in optimizers:
             optimizer.step()
         losses.append(loss)
@@ -224,7 +228,7 @@ def selection_targets(data: TrainingData, unit: Unit) -> tuple[str, ...]:
     enough = [
         target
         for j, target in enumerate(data.targets)
-        if min((labels[:, j] == 1).sum(), (labels[:, j] == 0).sum()) >= data.min_per_class
+        if target in data.selecting and min((labels[:, j] == 1).sum(), (labels[:, j] == 0).sum()) >= data.min_per_class
     ]
     if not enough:
         raise SplitError(
@@ -236,7 +240,6 @@ def selection_targets(data: TrainingData, unit: Unit) -> tuple[str, ...]:
 
 def validate(
     data: TrainingData,
-    raw: Mapping[str, NDArray[np.float64]],
     scores: Mapping[str, NDArray[np.float64]],
     weights: TargetWeights,
     recipe: Recipe,
@@ -271,23 +274,28 @@ def _optimizers(model: SlideModel, recipe: Recipe) -> list[tuple[torch.optim.Opt
     for part, module in sorted(model.modules(), key=lambda item: item[0]):
         trained = [p for p in module.parameters() if p.requires_grad]
         if trained:
-            groups = [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ]
-            made.append((torch.optim.AdamW([g for g in groups if g["params"]], lr=rates[part]), rates[part]))
+            made.append((adamw(trained, lr=rates[part], weight_decay=recipe.weight_decay), rates[part]))
     return made
+
+
+def adamw(parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices, and neither biases nor norms."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
 
 
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def history_rows(trained: Trained) -> list[dict[str, float]]:
-    """The history as rows for a table."""
-    return [asdict(epoch) for epoch in trained.history]
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux: getrusage would start from the parent's size
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+    scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def selection_json(trained: Trained) -> str:

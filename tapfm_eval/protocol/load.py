@@ -14,11 +14,12 @@ from tapfm_eval.errors import Problem, ProtocolError
 from tapfm_eval.protocol.schema import FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
 
 MAX_BYTES = 1_000_000
-_UNION_TAGS = frozenset({"word", "record", "list", "last_blocks", "lora"})
+_UNIONS = frozenset({"adapt", "comparisons", "folds", "hypothesis", "operating_points"})  # keys of several forms
+_UNION_TAGS = frozenset({"word", "record", "list", "last_blocks", "lora"})  # which form an error is about
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that also refuses duplicate keys and aliases: neither has a meaning in a protocol."""
+    """SafeLoader that also refuses duplicate keys, merge keys and aliases: none has a meaning in a protocol."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -32,22 +33,30 @@ class _Loader(yaml.SafeLoader):
             name = str(getattr(key_node, "value", key_node))
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key_node.start_mark)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a merge key `<<`", key_node.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
 def shorten(value: object, limit: int = 80) -> str:
     """`value` as one short line for a message."""
-    text = repr(value) if not isinstance(value, dict | list) else json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str) if isinstance(value, dict | list) else repr(value)
+    except (TypeError, ValueError):  # keys that JSON lacks, such as dates, and whole numbers of thousands of digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def read_protocol(path: Path, *, backbones: Collection[str], as_run: bool = False) -> Protocol:
+def read_protocol(
+    path: Path, *, backbones: Collection[str], findings: Collection[str] | None = None, as_run: bool = False
+) -> Protocol:
     """The protocol that a YAML file states.
 
     Args:
         path: The file; messages name it as given.
         backbones: Names of the backbone cards that exist.
+        findings: Codes of the audit findings that exist; None leaves `overrides` unchecked.
         as_run: The file is the resolved protocol of a run, whose rehearsal may have added the negative control.
 
     Raises:
@@ -69,21 +78,36 @@ def read_protocol(path: Path, *, backbones: Collection[str], as_run: bool = Fals
         details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail.get("input"))]
         problems = [_problem(path, content, detail) for detail in details]
         raise ProtocolError(problems + list(_unknown_backbones(path, content, backbones))) from None
-    problems = [*_unknown_backbones(path, content, backbones), *_contradictions(path, protocol, as_run)]
+    problems = [*_unknown_backbones(path, content, backbones), *_contradictions(path, protocol, as_run),
+                *_overrides(path, protocol, findings)]  # fmt: skip
     if problems:
         raise ProtocolError(problems)
     return protocol
 
 
 def protocol_sha256(protocol: Protocol) -> str:
-    """Hash of what the protocol says; comments and layout of the file do not count."""
-    text = json.dumps(protocol.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """Hash of what the protocol says; comments and layout of the file do not count.
+
+    The order of cohorts, targets and planted effects does: it is the order of the classifier's outputs and decides
+    which effect stands for which target.
+    """
+    text = json.dumps(protocol.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def protocol_yaml(protocol: Protocol) -> str:
-    """The resolved protocol, every default written out, as YAML."""
-    return yaml.safe_dump(protocol.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    """The resolved protocol as YAML: every default written out, keys that say nothing left out."""
+    content = _without_nulls(protocol.model_dump(mode="json"))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _without_nulls(value: Any, key: str = "") -> Any:
+    """The same data without absent keys; in `values` of a target null is a value: unknown."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v, k) for k, v in value.items() if v is not None or key == "values"}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def protocol_schema() -> dict[str, Any]:
@@ -125,34 +149,40 @@ def _read_yaml(path: Path) -> object:
         raise ProtocolError(Problem(str(path), "plain YAML", got, "Mend the YAML.")) from None
 
 
+def _without_tags(location: Sequence[int | str]) -> list[int | str]:
+    """`location` as the file spells it: pydantic names the form of a union after the union's own key."""
+    kept: list[int | str] = []
+    before = ""  # the last name, a form's included: the key `lora` within the form `lora` is a key
+    for part in location:
+        if not (part in _UNION_TAGS and before in _UNIONS):
+            kept.append(part)
+        before = before if isinstance(part, int) else part
+    return kept
+
+
 def _key(location: Sequence[int | str]) -> str:
     parts = ""
-    for part in location:
+    for part in _without_tags(location):
         if isinstance(part, int):
             parts += f"[{part}]"
-        elif part not in _UNION_TAGS or parts in ("", "cohorts", "targets") or part == "lora":
-            parts += f".{part}" if parts else str(part)
-    # the `lora` branch of `adapt` repeats its tag before the key of the same name
-    return parts.replace("adapt.lora.lora", "adapt.lora")
+        else:
+            name = part if part.isprintable() else repr(part)  # no control characters on a terminal
+            parts += f".{name}" if parts else name
+    return parts
 
 
-def _model_at(location: Sequence[int | str]) -> type[BaseModel] | None:
-    """The record type whose keys `location` (without its last part) addresses."""
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [a for a in _flatten(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    """The keys that the records at `location` (without its last part) may have."""
     current: Any = Protocol
-    for part in location[:-1]:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            if field is None:
-                return None
-            current = field.annotation
-            continue
-        candidates = [a for a in _flatten(current) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if len(candidates) == 1:
-            current = candidates[0]
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field is not None else current
-    models = [a for a in _flatten(current) if isinstance(a, type) and issubclass(a, BaseModel)]
-    return models[0] if len(models) == 1 else None
+    for part in _without_tags(location)[:-1]:
+        having = [model for model in _models(current) if part in model.model_fields]
+        if having:  # else `part` is an index, or the name of a cohort or target
+            current = having[0].model_fields[str(part)].annotation
+    return [name for model in _models(current) for name in model.model_fields]
 
 
 def _flatten(annotation: Any) -> Iterable[Any]:
@@ -165,13 +195,12 @@ def _flatten(annotation: Any) -> Iterable[Any]:
 
 def _problem(path: Path, content: dict[Any, Any], detail: Any) -> Problem:
     location, kind = detail["loc"], detail["type"]
-    where = f"{path}, {_key(location)}"
+    where = f"{path}, {_key(location)}" if location else str(path)
     context = detail.get("ctx", {})
     if kind == "missing":
         return Problem(where, "this key", "nothing", f"Add `{location[-1]}:`.")
     if kind == "extra_forbidden":
-        model = _model_at(location)
-        known = list(model.model_fields) if model is not None else []
+        known = _known_keys(location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         remedy = f"Did you mean `{near[0]}`?" if near else "Remove it, or correct its spelling."
         return Problem(where, f"one of the keys {', '.join(known)}" if known else "a known key", "an unknown key",
@@ -186,7 +215,9 @@ def _problem(path: Path, content: dict[Any, Any], detail: Any) -> Problem:
         return Problem(where, str(context.get("expected", "another value")), got, "Use one of these.")
     if kind == "string_pattern_mismatch":
         expected = f"text that matches {context.get('pattern')}"
-        return Problem(where, expected, got, "Use letters, digits, dots, hyphens and underscores.")
+        numbered = location[-1] == "version"
+        remedy = "Write three numbers: 1.0.0." if numbered else "Use letters, digits, dots, hyphens and underscores."
+        return Problem(where, expected, got, remedy)
     remedy = "Put the value in quotes." if kind == "string_type" and not isinstance(detail.get("input"), dict) else ""
     message = (detail["msg"][0].lower() + detail["msg"][1:]).split(", unable to parse")[0]
     for prefix in ("input should be ", "value should have ", "input should have "):
@@ -250,6 +281,15 @@ def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Pr
             yield from known(key, family.comparisons.all_against, arms, "arms")
     for target in protocol.rehearsal.planted:
         yield from known("rehearsal.planted", target, protocol.targets, "targets")
-    if protocol.overrides:
-        yield Problem(f"{path}, overrides", "a setting that this version serves", f"{len(protocol.overrides)}",
-                      "Not available yet: overriding audit findings.")  # fmt: skip
+
+
+def _overrides(path: Path, protocol: Protocol, findings: Collection[str] | None) -> Iterable[Problem]:
+    """Overrides of findings that do not exist, or that are accepted twice."""
+    codes = [override.finding for override in protocol.overrides]
+    for i, code in enumerate(codes):
+        if findings is not None and code not in findings:
+            near = difflib.get_close_matches(code, list(findings), n=1)
+            remedy = f"Did you mean `{near[0]}`?" if near else "`tapfm-eval audit` prints the code of each finding."
+            yield Problem(f"{path}, overrides[{i}].finding", "the code of an audit finding", shorten(code), remedy)
+        elif code in codes[:i]:
+            yield Problem(f"{path}, overrides[{i}].finding", "each finding once", shorten(code), "Unite the reasons.")

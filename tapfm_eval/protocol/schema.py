@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -20,9 +21,9 @@ Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f]+$")]
 
-AGGREGATORS = ("tapfm", "abmil", "mean")
-PLANNED_AGGREGATORS = frozenset({"clam-sb", "clam-mb", "dsmil", "varmil", "transmil"})
-RESERVED_TARGETS = frozenset({"macro", "NULL"})
+AGGREGATORS = ("tapfm", "abmil", "clam-sb", "clam-mb", "dsmil", "varmil", "transmil", "mean")
+NEGATIVE_CONTROL = "NULL"  # the target that a rehearsal adds: permuted labels with nothing planted for them
+RESERVED_TARGETS = frozenset({"macro", NEGATIVE_CONTROL})
 
 
 def word_or_record(value: Any) -> str:
@@ -39,6 +40,16 @@ class Record(BaseModel):
     """Base of every part of a protocol: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `seeds: [yes]`, which would otherwise be read as the number 1."""
+        parts = value if isinstance(value, list | tuple) else (value,)
+        truth = cls.model_fields[str(info.field_name)].annotation == bool | None
+        if not truth and any(isinstance(part, bool) for part in parts):
+            raise ValueError("expected a number or text, not true or false")
+        return value
 
 
 class CohortPlan(Record):
@@ -195,7 +206,7 @@ class Arm(Record):
     backbone: Identifier
     """Name of a backbone card."""
     aggregator: str
-    """tapfm, abmil or mean."""
+    """tapfm, abmil, clam-sb, clam-mb, dsmil, varmil, transmil or mean."""
     adapt: Adapt
     """frozen, full, {last_blocks: N} or {lora: {rank: N}}."""
     tiles_per_slide: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -206,8 +217,6 @@ class Arm(Record):
     @field_validator("aggregator")
     @classmethod
     def _known_aggregator(cls, value: str) -> str:
-        if value in PLANNED_AGGREGATORS:
-            raise ValueError(not_available_yet(f"aggregator {value}"))
         if value not in AGGREGATORS:
             raise ValueError(f"expected one of {', '.join(AGGREGATORS)}")
         return value

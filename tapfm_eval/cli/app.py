@@ -1,0 +1,190 @@
+"""The commands. Everything heavy is imported inside them, so that `--help` answers at once."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapfm_eval import __version__
+from tapfm_eval.cli.audit import audit
+from tapfm_eval.cli.cohort import cohort_app
+from tapfm_eval.cli.split import EXAMPLE as SPLIT_EXAMPLE
+from tapfm_eval.cli.split import split
+from tapfm_eval.errors import InputError, Problem
+
+app = typer.Typer(
+    name="tapfm-eval",
+    help="Clinical validation of pathology foundation models adapted to predict gene mutations from H&E slides. "
+    "Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+protocol_app = typer.Typer(help="Look at protocols.", no_args_is_help=True)
+app.add_typer(protocol_app, name="protocol")
+app.command("audit", epilog="Example: `tapfm-eval audit protocols/luad.yaml`")(audit)
+app.command("split", epilog=SPLIT_EXAMPLE)(split)
+app.add_typer(cohort_app, name="cohort")
+backbones_app = typer.Typer(help="Look at backbones.", no_args_is_help=True)
+app.add_typer(backbones_app, name="backbones")
+
+ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol YAML, such as protocols/luad.yaml.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tapfm-eval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _pairs(flag: str, given: list[str] | None) -> dict[str, Path]:
+    """`NAME=PATH` options as a mapping."""
+    pairs = {}
+    problems = []
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            problems.append(Problem(flag, "NAME=PATH", repr(text), f"Write for example {flag} name=folder."))
+        pairs[name] = Path(value).expanduser()
+    if problems:
+        raise InputError(problems)
+    return pairs
+
+
+@app.command(epilog="Example: `tapfm-eval run protocols/luad.yaml --rehearse`")
+def run(
+    protocol: ProtocolPath,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Try the whole study in minutes: no slides, weights, GPU or network.")
+    ] = False,
+    slides: Annotated[
+        list[str] | None, typer.Option("--slides", metavar="COHORT=DIR", help="Folder of a cohort's slides.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", metavar="BACKBONE=FILE", help="Local checkpoint instead of the hub."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="ID", help="Train this arm only, and stop before any test patient."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda or cuda:N; the GPU if there is one.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that read slides.")] = min(
+        8, os.cpu_count() or 1
+    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which the run is kept.")] = Path(
+        "reports"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Run a study: tile, train every arm, select, predict once, analyse, report. Resumes by itself."""
+    from tapfm_eval.preparation import RunOptions, local_paths
+    from tapfm_eval.progress import Reporter
+    from tapfm_eval.study import run_protocol
+
+    known_slides, known_weights = local_paths()
+    options = RunOptions(
+        slides=known_slides | _pairs("--slides", slides),
+        weights=known_weights | _pairs("--weights", weights),
+        out=out, device=device, workers=workers, arms=tuple(arm or ()), rehearse=rehearse,
+        command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
+    )  # fmt: skip
+    outcome = run_protocol(protocol, options, Reporter(quiet=quiet))
+    for check in outcome.checks:
+        if not quiet or not check.passed:
+            typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}", err=True)
+    typer.echo(f"{'Report: ' if outcome.report else 'Run: '}{_shown(outcome.folder, outcome.report)}")
+    if outcome.failed_checks:
+        raise typer.Exit(1)
+
+
+def _shown(folder: Path, report: tuple[Path, ...]) -> str:
+    return "  ".join(str(path) for path in report if path.name.startswith("report.")) or str(folder)
+
+
+@app.command(epilog="Example: `tapfm-eval report reports/luad-1.0.0/rehearsal-0123456789ab`")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    formats: Annotated[str, typer.Option("--format", help="html, pdf or html,pdf.")] = "html,pdf",
+    paper: Annotated[str, typer.Option("--paper", help="a4 or letter.")] = "a4",
+) -> None:
+    """Analyse a finished run anew from its folder alone and write its report."""
+    from tapfm_eval.reporting import write_analysis
+
+    wanted = tuple(part.strip() for part in formats.split(","))
+    problems = [
+        Problem("--format", "html, pdf or html,pdf", repr(part), "Correct it.")
+        for part in wanted
+        if part not in ("html", "pdf")
+    ]
+    if paper not in ("a4", "letter"):
+        problems.append(Problem("--paper", "a4 or letter", repr(paper), "Correct it."))
+    if problems:
+        raise InputError(problems)
+    written, _ = write_analysis(folder, formats=wanted, paper=paper)
+    typer.echo(f"Report: {_shown(folder, written)}")
+
+
+@protocol_app.command("show", epilog="Example: `tapfm-eval protocol show protocols/luad.yaml`")
+def protocol_show(
+    protocol: ProtocolPath,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+) -> None:
+    """Print the resolved protocol, every default written out."""
+    from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.protocol.load import protocol_sha256, protocol_yaml, read_protocol
+
+    read = read_protocol(protocol, backbones=CARDS)
+    if as_json:
+        typer.echo(read.model_dump_json(indent=2))
+    else:
+        typer.echo(f"# sha256 {protocol_sha256(read)}\n{protocol_yaml(read)}", nl=False)
+
+
+@protocol_app.command("schema", epilog="Example: `tapfm-eval protocol schema > protocol.schema.json`")
+def protocol_schema() -> None:
+    """Print the JSON schema of a protocol, for editors."""
+    import json
+
+    from tapfm_eval.protocol.load import protocol_schema as schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@backbones_app.command("list", epilog="Example: `tapfm-eval backbones list`")
+def backbones_list(as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False) -> None:
+    """Print the backbones that protocols may name, with their licences."""
+    from tapfm_eval.backbones.cards import CARDS
+
+    if as_json:
+        import json
+
+        from tapfm_eval.serialise import plain
+
+        typer.echo(json.dumps([plain(card) for card in CARDS.values()], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "model", "parameters", "input", "access", "licence", box=None, pad_edge=False)
+    for card in CARDS.values():
+        table.add_row(
+            card.name, card.title, f"{card.parameters / 1e6:,.0f} M", f"{card.tile_px} px at {card.mpp} um/px",
+            "on request" if card.gated else "open", card.licence,
+        )  # fmt: skip
+    Console().print(table)

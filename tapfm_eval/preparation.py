@@ -1,0 +1,213 @@
+"""Everything that is checked and laid out before a run starts: slides, weights, folder, inputs; or their rehearsal."""
+
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tapfm_eval import __version__
+from tapfm_eval.backbones.cards import CARDS, BackboneCard, stand_in
+from tapfm_eval.cohort.load import Cohort, load_cohorts
+from tapfm_eval.cohort.locate import SlideSearch, find_slides
+from tapfm_eval.errors import InputError, Problem, ProtocolError
+from tapfm_eval.progress import Reporter
+from tapfm_eval.protocol.load import protocol_sha256
+from tapfm_eval.protocol.schema import LastBlocks, Protocol
+from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
+from tapfm_eval.rundir import RunFolder, run_id, sha256_file
+
+LOCAL_PATHS = Path("paths.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a user may say beside the protocol; none of it changes a number, given the same slides and weights."""
+
+    slides: Mapping[str, Path] = field(default_factory=dict)  # cohort -> folder of its slides
+    weights: Mapping[str, Path] = field(default_factory=dict)  # backbone -> local checkpoint
+    out: Path = Path("reports")
+    device: str | None = None  # None: the GPU if there is one
+    workers: int = 2
+    arms: tuple[str, ...] = ()  # train only these, and stop before any test patient is predicted
+    rehearse: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that is ready to start: everything checked, its inputs copied into its folder."""
+
+    protocol: Protocol  # as run
+    protocol_hash: str  # of the protocol that was asked for
+    run_id: str
+    folder: RunFolder
+    cohorts: Mapping[str, Cohort]  # loaded from the folder's own copies
+    searches: tuple[SlideSearch, ...]
+    cards: Mapping[str, BackboneCard]
+    planted: Mapping[str, float] | None  # None for a real run
+    hashes: Mapping[str, str]
+
+
+def local_paths(file: Path = LOCAL_PATHS) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Slide folders by cohort and checkpoints by backbone from a local `paths.toml`; empty where there is none.
+
+    Raises:
+        InputError: The file is not what it should be.
+    """
+    if not file.is_file():
+        return {}, {}
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(Problem(str(file), "TOML", str(error), "Mend the file.")) from None
+    problems, found = [], {"slides": dict[str, Path](), "weights": dict[str, Path]()}
+    for section, entries in content.items():
+        if section not in found or not isinstance(entries, dict):
+            problems.append(Problem(f"{file}, {section}", "a table [slides] or [weights]", repr(entries)[:60], ""))
+            continue
+        for name, value in entries.items():
+            if isinstance(value, str):
+                found[section][name] = Path(value)
+            else:
+                problems.append(Problem(f"{file}, {section}.{name}", "a path in quotes", repr(value)[:60], ""))
+    if problems:
+        raise InputError(problems)
+    return found["slides"], found["weights"]
+
+
+def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
+    known = [arm.id for arm in protocol.arms]
+    problems = [
+        Problem("--arm", f"an arm of {path}: {', '.join(known)}", arm, "Correct it.")
+        for arm in options.arms
+        if arm not in known
+    ]
+    problems += [
+        Problem(f"{path}, arms[{i}].adapt.last_blocks", f"at most {CARDS[arm.backbone].depth}",
+                str(arm.adapt.last_blocks), "Use a smaller number, or `adapt: full`.")
+        for i, arm in enumerate(protocol.arms)
+        if isinstance(arm.adapt, LastBlocks) and arm.adapt.last_blocks > CARDS[arm.backbone].depth
+    ]  # fmt: skip
+    if options.device is not None and not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", options.device):
+        problems.append(Problem("--device", "cpu, cuda or cuda:N", repr(options.device), "Leave it out to choose."))
+    for flag, given, names in (
+        ("--slides", options.slides, list(protocol.cohorts)),
+        ("--weights", options.weights, [arm.backbone for arm in protocol.arms]),
+    ):
+        problems += [
+            Problem(flag, f"one of {', '.join(dict.fromkeys(names))}", name, "Correct the name before `=`.")
+            for name in given
+            if name not in names
+        ]
+    for i, arm in enumerate(protocol.arms):
+        card = CARDS[arm.backbone]
+        if protocol.tiles.tile_px != card.tile_px:
+            problems.append(
+                Problem(f"{path}, tiles.tile_px", f"{card.tile_px}, which {arm.backbone} (arms[{i}]) takes",
+                        str(protocol.tiles.tile_px), f"Write `tile_px: {card.tile_px}`.")
+            )  # fmt: skip
+    if problems:
+        raise ProtocolError(dict.fromkeys(problems))
+
+
+def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, options: RunOptions) -> Prepared:
+    searches = tuple(find_slides(cohort, options.slides.get(name)) for name, cohort in cohorts.items())
+    problems = [problem for search in searches for problem in _missing(search, cohorts[search.cohort])]
+    problems += [
+        Problem(f"--weights {name}", "a file", str(file), "Check the path.")
+        for name, file in options.weights.items()
+        if not file.is_file()
+    ]
+    _refuse_shared_slides(cohorts)
+    if problems:
+        way_on = f"`tapfm-eval run {path} --rehearse` tries the whole study on synthetic slides, without any of these."
+        raise InputError([*problems, Problem(str(path), "slides for every cohort", "none or some missing", way_on)])
+    hashes = _hashes(protocol, cohorts, options.weights)
+    identity = run_id({"version": __version__, **hashes})
+    folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
+    local = _copy_inputs(protocol, cohorts, folder)
+    return Prepared(
+        protocol, hashes["protocol"], identity, folder, load_cohorts(local, folder.root / "inputs"), searches,
+        {arm.backbone: CARDS[arm.backbone] for arm in protocol.arms}, None, hashes,
+    )  # fmt: skip
+
+
+def _missing(search: SlideSearch, cohort: Cohort) -> list[Problem]:
+    """What keeps a cohort from being run, with the ways on; one problem a kind, not one a slide."""
+    problems, name = [], search.cohort
+    total = len(cohort.slides)
+    if search.root is None and total:
+        problems.append(
+            Problem(f"cohort {name}", f"a folder with its {total} slides", "none",
+                    f"Give it with --slides {name}=DIR, or under [slides] in {LOCAL_PATHS}. "
+                    f"The names of the slides are in {cohort.manifest.path}, column `path`.")
+        )  # fmt: skip
+    elif search.root is not None and not search.root.is_dir():
+        problems.append(Problem(f"--slides {name}", "a folder", str(search.root), "Check the path."))
+    elif search.missing:
+        shown = ", ".join(search.missing[:3]) + (" ..." if len(search.missing) > 3 else "")
+        problems.append(
+            Problem(f"cohort {name}, {search.root}", f"{total} slide files", f"{len(search.missing)} missing: {shown}",
+                    f"Add them, or exclude their rows in {cohort.manifest.path} with a reason.")
+        )  # fmt: skip
+    if search.unlinked:
+        problems.append(
+            Problem(str(cohort.manifest.path), "a slide for each patient",
+                    f"{len(search.unlinked)} of {len(cohort.patients)} patients without slide_id and path",
+                    "Fill in both columns, one row a slide.")
+        )  # fmt: skip
+    return problems
+
+
+def _refuse_shared_slides(cohorts: Mapping[str, Cohort]) -> None:
+    owner: dict[str, str] = {}
+    for name, cohort in cohorts.items():
+        for slide_id in map(str, cohort.slides["slide_id"]):
+            first = owner.setdefault(slide_id, name)
+            if first != name:
+                remedy = "Give its rows in one of the manifests a reason in `exclude`."
+                raise InputError(Problem(f"cohorts {first} and {name}", "slides of their own", slide_id, remedy))
+
+
+def prepare_rehearsal(
+    protocol: Protocol, cohorts: Mapping[str, Cohort], options: RunOptions, reporter: Reporter
+) -> Prepared:
+    hashes = _hashes(protocol, cohorts, {})
+    identity = f"rehearsal-{run_id({'version': __version__, **hashes})}"
+    folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
+    plan = plan_rehearsal(protocol, cohorts, folder.root / "inputs")
+    with reporter.stage("Drawing synthetic slides", len(plan.jobs)) as advance:
+        write_slides(plan, options.workers, advance)
+    local = load_cohorts(plan.protocol, plan.inputs)
+    searches = tuple(find_slides(cohort, plan.slides[name]) for name, cohort in local.items())
+    cards = {arm.backbone: stand_in(CARDS[arm.backbone]) for arm in plan.protocol.arms}
+    planted = dict(protocol.rehearsal.planted)
+    return Prepared(plan.protocol, hashes["protocol"], identity, folder, local, searches, cards, planted, hashes)
+
+
+def _hashes(protocol: Protocol, cohorts: Mapping[str, Cohort], weights: Mapping[str, Path]) -> dict[str, str]:
+    """Everything that defines a run, by name."""
+    found = {"protocol": protocol_sha256(protocol)}
+    for name, cohort in cohorts.items():
+        found[f"manifest {name}"] = cohort.manifest.sha256
+        if cohort.split is not None:
+            found[f"split {name}"] = cohort.split.sha256
+    for name, file in weights.items():
+        found[f"weights {name}"] = sha256_file(file)
+    return found
+
+
+def _copy_inputs(protocol: Protocol, cohorts: Mapping[str, Cohort], folder: RunFolder) -> Protocol:
+    """Copies manifests and splits into the run folder; returns the protocol that points at the copies."""
+    plans = {}
+    for name, cohort in cohorts.items():
+        target = folder.root / "inputs" / name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cohort.manifest.path, target / "manifest.csv")
+        if cohort.split is not None:
+            shutil.copyfile(cohort.split.path, target / "split.csv")
+        split = None if cohort.split is None else f"{name}/split.csv"
+        plans[name] = protocol.cohorts[name].model_copy(update={"manifest": f"{name}/manifest.csv", "split": split})
+    return protocol.model_copy(update={"cohorts": plans})

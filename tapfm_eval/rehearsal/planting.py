@@ -1,0 +1,114 @@
+"""Which visual effect stands for which target, and how strongly each patient carries it."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import ndtri
+
+from tapfm_eval.errors import Problem, ProtocolError
+
+EFFECTS: tuple[str, ...] = (
+    "stromal_eosin",  # stroma from loose and bluish to dense and pink
+    "lumens",  # white area inside glands
+    "pigment",  # golden-brown granules (haemosiderin) between glands
+    "mucin",  # blue-grey pools between glands
+    "nuclear_darkness",  # haematoxylin of epithelial and stromal nuclei
+    "red_cells",  # orange-red erythrocytes between glands
+    "lymphocytes",  # clusters of small, round, very dark nuclei between glands
+    "nuclear_size",  # radius of nuclei
+    "nuclear_density",  # nuclei per length of gland wall and area of stroma
+)
+"""Names of the effects, in the order in which planted targets take them: the first are the easiest to see."""
+
+_STRENGTH_LIMITS = (-4.0, 7.0)  # four standard deviations about the means of both classes, up to AUROC 0.98
+_HALF_DOSE = 1.0  # strength at the middle of an effect's range: between the classes at AUROC 0.92
+_DOSE_SCALE = 1.2  # keeps the strengths of nearly all patients on the straight part of the curve
+
+
+def generator(*key: str | int) -> np.random.Generator:
+    """A random generator that depends on the key alone: never on order, process or clock.
+
+    >>> float(generator(1, "TCGA-05-4244", "EGFR").random()) == float(generator(1, "TCGA-05-4244", "EGFR").random())
+    True
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")))
+
+
+def dose(strength: float) -> float:
+    """Position in (0, 1) within an effect's range: strictly increasing in the strength, so it keeps every AUROC."""
+    return 1.0 / (1.0 + math.exp(-(strength - _HALF_DOSE) / _DOSE_SCALE))
+
+
+def separation(auroc: float) -> float:
+    """Distance between the class means, in standard deviations, that gives this AUROC to a binormal score.
+
+    With scores N(0, 1) for label 0 and N(mu, 1) for label 1, AUROC = Phi(mu / sqrt(2)) (Hanley 1988,
+    doi:10.1177/0272989X8800800308).
+
+    >>> round(separation(0.95), 3)
+    2.326
+    """
+    return math.sqrt(2.0) * float(ndtri(auroc))
+
+
+def effect_of_target(planted: Mapping[str, float]) -> dict[str, str]:
+    """The effect that stands for each planted target: targets in their order take `EFFECTS` in theirs.
+
+    Raises:
+        ProtocolError: more targets than effects, or an AUROC outside [0.5, 1); all problems at once.
+    """
+    problems = [
+        Problem(
+            where=f"rehearsal.planted.{target}",
+            expected="an AUROC of at least 0.5 and below 1",
+            got=repr(auroc),
+            remedy="Plant e.g. 0.90, or leave the target out to plant nothing.",
+        )
+        for target, auroc in planted.items()
+        if not 0.5 <= auroc < 1.0
+    ]
+    if len(planted) > len(EFFECTS):
+        problems.append(
+            Problem(
+                where="rehearsal.planted",
+                expected=f"at most {len(EFFECTS)} targets, one for each visual effect ({', '.join(EFFECTS)})",
+                got=f"{len(planted)} targets ({', '.join(planted)})",
+                remedy=f"Leave {len(planted) - len(EFFECTS)} of them out of rehearsal.planted.",
+            )
+        )
+    if problems:
+        raise ProtocolError(problems)
+    return dict(zip(planted, EFFECTS, strict=False))
+
+
+def plant(
+    labels: Mapping[str, int | None], planted: Mapping[str, float], *, seed: int, patient_id: str
+) -> dict[str, float]:
+    """Strength of every planted effect in one patient, the same for all of the patient's slides.
+
+    A strength is drawn from N(0, 1) for label 0 and N(mu, 1) for label 1, with mu such that the strength itself
+    separates the classes with the planted AUROC. The draw depends on (seed, patient, target) alone. An unknown or
+    absent label draws as 0. A label whose target is not planted (a negative control) changes nothing.
+
+    Args:
+        labels: target to 0, 1 or None (unknown).
+        planted: target to AUROC, in the protocol's order.
+        seed: the protocol's seed.
+        patient_id: the patient, as in the manifest.
+
+    Returns:
+        Effect name to strength, in standard deviations of a class.
+
+    Raises:
+        ProtocolError: as `effect_of_target`.
+    """
+    lowest, highest = _STRENGTH_LIMITS
+    strengths: dict[str, float] = {}
+    for target, effect in effect_of_target(planted).items():
+        mean = separation(planted[target]) if labels.get(target) == 1 else 0.0
+        noise = float(generator(seed, "rehearsal effect", patient_id, target).standard_normal())
+        strengths[effect] = min(max(mean + noise, lowest), highest)
+    return strengths

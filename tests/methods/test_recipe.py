@@ -1,0 +1,57 @@
+"""The recipe of an arm: the paper's, then the protocol's departures, then the arm's own; nothing else."""
+
+from typing import Any
+
+import pytest
+
+from tapfm_eval.methods.recipe import Recipe, paper_recipe, resolve_recipe
+from tapfm_eval.protocol.schema import Arm, Protocol
+
+BASE: dict[str, Any] = {
+    "format": "tapfm-eval/protocol/1", "id": "p", "version": "1.0.0", "title": "t", "intended_use": "u", "seeds": [1],
+    "cohorts": {"dev": {"role": "development", "manifest": "m.csv", "split": "s.csv"}}, "targets": {"A": {}},
+}  # fmt: skip
+
+
+def recipe(arm: dict[str, Any], training: dict[str, Any] | None = None) -> Recipe:
+    given = {"id": "a", "backbone": "uni", "aggregator": "tapfm", "adapt": "full", **arm}
+    protocol = Protocol.model_validate({**BASE, "arms": [given], "training": training or {}})
+    return resolve_recipe(protocol, protocol.arms[0])
+
+
+def test_the_preset_is_the_papers() -> None:
+    """arXiv 2506.05184: AdamW, 1e-6 and 1e-5, decay 1e-4, cosine restarts T0 = 10, 20 epochs, T = 0.1, lambda 1."""
+    tapfm = recipe({})
+    assert (tapfm.lr_backbone, tapfm.lr_aggregator, tapfm.weight_decay) == (1e-6, 1e-5, 1e-4)
+    assert (tapfm.epochs, tapfm.restart_epochs, tapfm.temperature, tapfm.lambda_attention) == (20, 10, 0.1, 1.0)
+    assert (tapfm.label_smoothing, tapfm.layer_norm, tapfm.augment) == (0.1, True, True)
+    assert recipe({"aggregator": "abmil"}).epochs == 50
+    assert recipe({"aggregator": "abmil"}).lambda_attention == 0
+
+
+def test_an_arms_own_setting_wins_over_the_protocols_and_that_over_the_preset() -> None:
+    training = {"epochs": 7, "temperature": 0.5}
+    assert recipe({}, training).epochs == 7
+    own = recipe({"training": {"epochs": 3}}, training)
+    assert (own.epochs, own.temperature, own.lr_backbone) == (3, 0.5, 1e-6)
+    assert recipe({"training": {"layer_norm": False}}).layer_norm is False
+
+
+def test_settings_that_cannot_apply_are_off() -> None:
+    frozen = recipe({"adapt": "frozen"}, {"augment": True, "drop_path": 0.2, "lambda_attention": 0.5})
+    assert (frozen.augment, frozen.drop_path, frozen.lambda_attention) == (False, 0.0, 0.0)
+    assert recipe({"aggregator": "abmil"}, {"lambda_attention": 0.5}).lambda_attention == 0
+    assert recipe({}, {"lambda_attention": 0.5}).lambda_attention == 0.5
+
+
+@pytest.mark.parametrize("name", Recipe.__dataclass_fields__)
+def test_every_setting_of_the_schema_reaches_the_recipe(name: str) -> None:
+    """A parameter that is accepted and ignored would be a lie."""
+    changed = {"epochs": 3, "restart_epochs": 4, "micro_batch": 5, "layer_norm": False, "augment": False}.get(
+        name, 0.03
+    )
+    before, after = recipe({}), recipe({"training": {name: changed}})
+    assert getattr(after, name) == changed != getattr(before, name)
+    others = [field for field in Recipe.__dataclass_fields__ if field != name]
+    assert all(getattr(before, field) == getattr(after, field) for field in others)
+    assert before == paper_recipe(Arm(id="a", backbone="uni", aggregator="tapfm", adapt="full"))
