@@ -64,7 +64,7 @@ def load_cohorts(protocol: Protocol, base: Path) -> dict[str, Cohort]:
     manifests: dict[str, Manifest] = {}
     for name, plan in protocol.cohorts.items():
         try:
-            manifests[name] = read_manifest(_given(base, plan.manifest), name)
+            manifests[name] = read_manifest(given_path(base, plan.manifest), name)
         except InputError as error:
             problems.extend(error.problems)
     for name, manifest in manifests.items():
@@ -80,7 +80,7 @@ def load_cohorts(protocol: Protocol, base: Path) -> dict[str, Cohort]:
     return cohorts
 
 
-def _given(base: Path, path: str) -> Path:
+def given_path(base: Path, path: str) -> Path:
     """The path from the working folder, without `x/..` where dropping it leads to the same file."""
     joined = base / path
     plain = Path(os.path.normpath(joined))
@@ -125,7 +125,7 @@ def _load(protocol: Protocol, name: str, manifest: Manifest, base: Path) -> Coho
 def _planned_split(plan: CohortPlan, manifest: Manifest, base: Path) -> Split | None:
     if plan.split is None:
         return None
-    split = read_split(_given(base, plan.split), manifest)
+    split = read_split(given_path(base, plan.split), manifest)
     if plan.folds == "all":
         return split
     absent = sorted(set(plan.folds) - set(split.folds))

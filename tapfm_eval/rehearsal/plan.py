@@ -21,7 +21,7 @@ MICRO_BATCH = 8  # below the number of tiles, so that the two-pass step is rehea
 TISSUE_TILES = 12
 SHARE_40X = 0.25
 MAX_SLIDES_PER_PATIENT = 2
-EPOCHS = 6
+EPOCHS = 8
 EPOCHS_FROZEN = 20
 # Small random networks on forty patients learn with other rates than published ones on thousands. A random network's
 # attention ranks tiles at random: at the paper's temperature one arbitrary tile would stand for the slide.
@@ -95,11 +95,13 @@ def plan_rehearsal(protocol: Protocol, cohorts: Mapping[str, Cohort], root: Path
             update={"manifest": f"{name}/manifest.csv", "split": split, "folds": "all"}
         )
         slides[name] = slide_folder
+        effects: dict[str, dict[str, float]] = {}
+        for patients in parts.values():
+            labels = {p: {t: _as_label(cohort.labels.at[p, t]) for t in planted} for p in patients}
+            effects |= plant(labels, planted, seed=seed)
         for row in manifest.itertuples(index=False):
-            patient = str(row.patient_id)
-            labels = {t: _as_label(cohort.labels.at[patient, t]) for t in planted}
-            effects = plant(labels, planted, seed=seed, patient_id=patient)
-            jobs.append(_SlideJob(slide_folder / str(row.path), seed, str(row.slide_id), float(str(row.mpp)), effects))
+            path, carried = slide_folder / str(row.path), effects[str(row.patient_id)]
+            jobs.append(_SlideJob(path, seed, str(row.slide_id), float(str(row.mpp)), carried))
     rehearsed = protocol.model_copy(
         update={
             "cohorts": plans,

@@ -9,7 +9,7 @@ from tapfm_eval.errors import Problem, ProtocolError
 from tapfm_eval.rehearsal.planting import generator
 
 # least patients of each class for each planted target: enough for an interval outside, enough to learn from in training
-MIN_PER_CLASS = {"train": 10, "validation": 3, "test": 4, "external": 12}
+MIN_PER_CLASS = {"train": 13, "validation": 3, "test": 4, "external": 12}
 
 
 def draw_patients(

@@ -6,6 +6,7 @@ from tapfm_eval.report.blocks import Block, Content, Fact, Figure, Section, Tabl
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.numbers import visible
 from tapfm_eval.report.scope import scope_of
+from tapfm_eval.report.sections.audit import audit_section
 from tapfm_eval.report.sections.calibration import calibration_section
 from tapfm_eval.report.sections.checklist import checklist_section
 from tapfm_eval.report.sections.comparisons import comparisons_section
@@ -36,6 +37,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
         intended_use_section(scope),
         rehearsal_section(scope),
         flow_section(scope),
+        audit_section(scope),
         auroc_section(scope),
         macro_section(scope),
         comparisons_section(scope),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tapfm_eval.audit.findings import Finding
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.results import RehearsalCheck, Results, UnitResult
 
@@ -27,3 +28,4 @@ class ReportInputs:
     units: tuple[UnitResult, ...]
     provenance: Mapping[str, Mapping[str, str]]  # section -> name -> value: software, hashes, device
     rehearsal: RehearsalSummary | None  # None for a real run
+    findings: tuple[Finding, ...] = ()  # of the audit, errors first; `protocol.overrides` accepts some of them

@@ -131,13 +131,23 @@ def test_slides_carry_what_is_planted_and_nothing_for_the_null_target(
     loaded = load_cohorts(plan.protocol, plan.inputs)
     slides = {row.slide_id: (name, row) for name, c in loaded.items() for row in c.slides.itertuples()}
     assert {job.slide_id for job in plan.jobs} == set(slides)
+    strengths = {}
+    for name, c in loaded.items():
+        split = None if c.split is None else dict(zip(c.split.table["patient_id"], c.split.table["split"], strict=True))
+        parts: dict[str, list[str]] = {}
+        for patient in c.patients:
+            parts.setdefault("external" if split is None else split[patient], []).append(patient)
+        for members in parts.values():
+            known = cohorts[name].labels.loc[members, list(PLANTED)]
+            labels = {
+                p: {t: None if np.isnan(known.at[p, t]) else int(known.at[p, t]) for t in PLANTED} for p in members
+            }
+            strengths |= plant(labels, PLANTED, seed=1)
     for job in plan.jobs:
         name, row = slides[job.slide_id]
         assert job.path == plan.slides[name] / row.path
         assert job.mpp == row.mpp
-        known = {t: cohorts[name].labels.at[row.patient_id, t] for t in PLANTED}
-        labels = {t: None if np.isnan(value) else int(value) for t, value in known.items()}
-        assert job.effects == plant(labels, PLANTED, seed=1, patient_id=row.patient_id)
+        assert job.effects == strengths[row.patient_id]
         assert set(job.effects) == set(EFFECTS[: len(PLANTED)])
     assert {job.mpp for job in plan.jobs} == {0.25, 0.5}
 
@@ -194,7 +204,7 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_is_written(
 ) -> None:
     rare = {"rehearsal": {"train": 40, "validation": 16, "test": 20, "external": 40, "planted": {"RARE": 0.9}}}
     small = {"rehearsal": {"train": 10, "validation": 16, "test": 20, "external": 40, "planted": PLANTED}}
-    for changes, said in ((rare, "rehearsal.train of dev: expected 10 patients with RARE = 1"),
+    for changes, said in ((rare, "rehearsal.train of dev: expected 13 patients with RARE = 1"),
                           (small, "rehearsal.train of dev: expected at least")):  # fmt: skip
         protocol = make_protocol(**changes)
         with pytest.raises(ProtocolError) as error:

@@ -43,9 +43,10 @@ def cohort() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64
     labels = (rng.random((SLIDES, 5)) < 0.35).astype(np.int64)
     labels[:, 1] &= 1 - labels[:, 0]  # as EGFR and KRAS: hardly ever both
     rows, strengths = [], []
-    for i, row in enumerate(labels.tolist()):
-        known = dict(zip((*PLANTED, "NULL"), row, strict=True))
-        effects = plant(known, PLANTED, seed=5, patient_id=f"P{i}")
+    known = {f"P{i}": dict(zip((*PLANTED, "NULL"), row, strict=True)) for i, row in enumerate(labels.tolist())}
+    planted = plant(known, PLANTED, seed=5)
+    for i in range(SLIDES):
+        effects = planted[f"P{i}"]
         strengths.append([effects[effect] for effect in FIRST])
         slide = render_slide(seed=5, slide_id=f"P{i}-1", effects=effects, tissue_tiles=6)
         colours = interior(slide)

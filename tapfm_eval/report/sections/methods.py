@@ -6,16 +6,35 @@ from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, Ro
 from tapfm_eval.report.numbers import count_cell, percent, text_cell, visible
 from tapfm_eval.report.scope import Scope
 
+_CLAM = (
+    "Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. "
+    "Nat Biomed Eng 2021. doi:10.1038/s41551-020-00682-w."
+)
 _AGGREGATORS = {
     "tapfm": "TAPFM (attention of the backbone’s last block)",
     "abmil": "ABMIL (gated attention)",
     "mean": "mean pooling",
+    "clam-sb": "CLAM, single branch",
+    "clam-mb": "CLAM, a branch per target",
+    "dsmil": "DSMIL (critical tile and bag)",
+    "varmil": "VarMIL (attention-weighted mean and variance)",
+    "transmil": "TransMIL (self-attention among tiles)",
+}
+_AGGREGATOR_PAPERS = {
+    "abmil": "Ilse, Tomczak, Welling. Attention-based Deep Multiple Instance Learning. ICML 2018, arXiv:1802.04712.",
+    "clam-sb": _CLAM,
+    "clam-mb": _CLAM,
+    "dsmil": "Li, Li, Eliceiri. Dual-stream Multiple Instance Learning Network for Whole Slide Image Classification with "
+    "Self-supervised Contrastive Learning. CVPR 2021, arXiv:2011.08939.",
+    "varmil": "Schirris et al. DeepSMILE: Contrastive self-supervised pre-training benefits MSI and HRD classification "
+    "directly from H&E whole-slide images in colorectal and breast cancer. Med Image Anal 2022.",
+    "transmil": "Shao et al. TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide Image "
+    "Classification. NeurIPS 2021, arXiv:2106.00908.",
 }
 _CORRECTIONS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini and Hochberg"}
 REFERENCES = (
     "Kumar et al. Single GPU Task Adaptation of Pathology Foundation Models for Whole Slide Image Analysis. "
     "arXiv:2506.05184, 2025.",
-    "Ilse, Tomczak, Welling. Attention-based Deep Multiple Instance Learning. ICML 2018, arXiv:1802.04712.",
     "Otsu. A threshold selection method from gray-level histograms. IEEE Trans Syst Man Cybern 1979. "
     "doi:10.1109/TSMC.1979.4310076.",
     "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated receiver operating "
@@ -46,8 +65,14 @@ def methods_section(scope: Scope) -> Section:
                 "note",
             )
         )
-    blocks += [_arms_table(protocol), Bullets(REFERENCES, "References")]
+    blocks += [_arms_table(protocol), Bullets(_references(protocol), "References")]
     return Section("methods", "Methods", tuple(blocks))
+
+
+def _references(protocol: Protocol) -> tuple[str, ...]:
+    """The papers behind this study's aggregators, then those behind every study."""
+    used = [_AGGREGATOR_PAPERS[arm.aggregator] for arm in protocol.arms if arm.aggregator in _AGGREGATOR_PAPERS]
+    return (REFERENCES[0], *dict.fromkeys(used), *REFERENCES[1:])
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:

@@ -1,0 +1,160 @@
+"""Faults of the files: what a reader refused, where rows of a patient differ, which columns are missing."""
+
+import re
+from collections.abc import Iterable
+
+from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.subject import Subject
+from tapfm_eval.errors import InputError, Problem
+from tapfm_eval.protocol.schema import Protocol
+
+
+def unreadable(error: InputError, path: str) -> bool:
+    """Whether the file cannot be read at all: its faults are of the file, its encoding or its header as a whole."""
+    whole = re.compile(rf"{re.escape(path)}(, (line|row) \d+)?")
+    return any(whole.fullmatch(problem.where) and "cells, as in the header" not in problem.expected
+               for problem in error.problems)  # fmt: skip
+
+
+def manifest_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
+    """One finding a column of a manifest with faults, every fault a line of evidence."""
+    by_column: dict[str, list[Problem]] = {}
+    for problem in problems:
+        column = re.search(r", column (.*)$", problem.where)
+        by_column.setdefault(column.group(1) if column else "", []).append(problem)
+    return tuple(
+        Finding(
+            code="manifest-fault",
+            severity="error",
+            where=f"{path}, column {column}" if column else path,
+            what=f"{counted(len(found), 'cell is', 'cells are')} not as the manifest's format has them."
+            if column
+            else f"{counted(len(found), 'row is', 'rows are')} malformed.",
+            evidence=lines([f"{p.where[len(path) + 2 :]}: expected {p.expected}, got {p.got}" for p in found]),
+            remedy=found[0].remedy,
+            rows=tuple(sorted({row for p in found for row in _rows(p)})),
+            numbers={"faults": len(found)},
+        )
+        for column, found in by_column.items()
+    )
+
+
+def split_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
+    """What is wrong with a split file: patients in two parts apart from everything else."""
+    found = list(problems)
+    torn = [problem for problem in found if problem.expected.startswith("a patient once in fold")]
+    other = [problem for problem in found if problem not in torn]
+    findings = []
+    if torn:
+        findings.append(
+            Finding(
+                code="patient-in-two-parts",
+                severity="error",
+                where=path,
+                what=f"{counted(len(torn), 'row puts', 'rows put')} a patient into a fold a second time.",
+                evidence=lines([f"{p.where[len(path) + 2 :]}: {p.got}" for p in torn]),
+                remedy=torn[0].remedy,
+                rows=tuple(sorted({row for p in torn for row in _rows(p)})),
+                numbers={"rows": len(torn)},
+            )
+        )
+    findings += [
+        Finding(
+            code="split-fault",
+            severity="error",
+            where=path,
+            what=f"The split has {counted(len(same), 'fault')}: expected {expected}.",
+            evidence=lines([f"{p.where[len(path) + 2 :] or 'the file'}: got {p.got}" for p in same]),
+            remedy=same[0].remedy,
+            rows=tuple(sorted({row for p in same for row in _rows(p)})),
+            numbers={"faults": len(same)},
+        )
+        for expected, same in _grouped(other).items()
+    ]
+    return tuple(findings)
+
+
+def audit_rows(subject: Subject) -> tuple[Finding, ...]:
+    """Covariates in which rows of one patient differ."""
+    columns: dict[str, list[str]] = {}
+    rows: dict[str, set[int]] = {}
+    for conflict in subject.conflicts:
+        said = f"{conflict.patient_id}: {', '.join(map(repr, conflict.values))} in rows {_numbers(conflict.rows)}"
+        columns.setdefault(conflict.column, []).append(said)
+        rows.setdefault(conflict.column, set()).update(conflict.rows)
+    return tuple(
+        Finding(
+            code="covariate-conflict",
+            severity="warning",
+            where=f"{subject.where}, column {column}",
+            what=f"Rows of {counted(len(said), 'patient')} differ in {column}; the value of the first slide stands.",
+            evidence=lines(said),
+            remedy="Give all rows of a patient the same value.",
+            rows=tuple(sorted(rows[column])),
+            numbers={"patients": len(said)},
+        )
+        for column, said in columns.items()
+    )
+
+
+def audit_columns(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]:
+    """Targets for which a cohort has no column."""
+    findings = []
+    for target, plan in protocol.targets.items():
+        column = protocol.column(target, subject.name)
+        if column in subject.manifest.table:
+            continue
+        needed = subject.role == "development" or subject.name in plan.columns
+        findings.append(
+            Finding(
+                code="column-missing" if needed else "target-not-assessed",
+                severity="error" if needed else "note",
+                where=f"{subject.where}, row 1",
+                what=f"There is no column {column!r}: {target} "
+                + ("cannot be learnt." if needed else f"is not assessed in {subject.name}."),
+                evidence=(),
+                remedy=f"Add the column, or name another under targets.{target}.columns.{subject.name}.",
+            )
+        )
+    return tuple(findings)
+
+
+def audit_emptiness(subject: Subject) -> tuple[Finding, ...]:
+    """Cohorts and parts without a patient to study."""
+    if not len(subject.studied):
+        empty = [subject.where]
+    elif subject.split is None:
+        empty = []
+    else:
+        empty = [
+            f"{subject.split.path}, fold {fold}, {part}"
+            for fold in subject.split.folds
+            for part, patients in subject.parts[fold].items()
+            if not len(patients)
+        ]
+    return tuple(
+        Finding(
+            code="cohort-empty",
+            severity="error",
+            where=where,
+            what="No patient with a known label is here.",
+            evidence=(),
+            remedy="Mend the manifest, the split or both.",
+        )
+        for where in empty
+    )
+
+
+def _grouped(problems: list[Problem]) -> dict[str, list[Problem]]:
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.expected, []).append(problem)
+    return groups
+
+
+def _rows(problem: Problem) -> list[int]:
+    return [int(row) for row in re.findall(r", row (\d+)", problem.where)]
+
+
+def _numbers(rows: Iterable[int]) -> str:
+    return ", ".join(str(row) for row in rows)

@@ -1,0 +1,153 @@
+"""What an audit looks at: a cohort as its manifest and split state it, read as far as it can be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tapfm_eval.audit.findings import Finding
+from tapfm_eval.cohort.covariates import CovariateConflict, patient_covariates
+from tapfm_eval.cohort.labels import patient_labels
+from tapfm_eval.cohort.load import Cohort
+from tapfm_eval.cohort.manifest import STANDARD, Manifest
+from tapfm_eval.cohort.splits import PARTS, Split
+from tapfm_eval.errors import ManifestError
+from tapfm_eval.protocol.schema import Protocol
+
+CLINICAL = ("sex", "age", "race", "stage", "smoking")
+"""Standard covariates of the patient."""
+SCAN = ("scanner", "mpp", "magnification", "specimen")
+"""Standard covariates of the scan; `mpp` as scan resolution (`0.25`, `0.5`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A cohort under audit."""
+
+    name: str
+    role: str  # development or external; empty for a manifest on its own
+    manifest: Manifest
+    rows: pd.DataFrame  # of the manifest's table, those without a reason to exclude them; index: row in the file
+    labels: pd.DataFrame  # index patient_id (of `rows`), sorted; a float column a readable target: 0, 1, NaN
+    covariates: pd.DataFrame  # index as `labels`; text ("" = unknown), but `age` float
+    conflicts: tuple[CovariateConflict, ...]
+    split: Split | None
+    clinical: tuple[str, ...]  # covariates of the patient to look at, the protocol's subgroups among them
+    studied: pd.Index  # the patients with a known label of a target and, where there is a split, a place in it
+    parts: Mapping[int, Mapping[str, pd.Index]]  # fold -> train, validation, test -> studied patients
+
+    @property
+    def where(self) -> str:
+        """The manifest's path, for messages."""
+        return str(self.manifest.path)
+
+
+def subjects_of(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> tuple[Subject, ...]:
+    """The loaded cohorts of a protocol as subjects, in the protocol's order."""
+    found = []
+    for name, cohort in cohorts.items():
+        columns = {target: protocol.column(target, name) for target in cohort.assessed}
+        values = {target: protocol.targets[target].values for target in cohort.assessed}
+        subject, _ = make_subject(
+            cohort.manifest, cohort.role, columns, values, cohort.split, protocol.analysis.subgroups
+        )
+        found.append(subject)
+    return tuple(found)
+
+
+def make_subject(
+    manifest: Manifest,
+    role: str,
+    columns: Mapping[str, str],
+    values: Mapping[str, Mapping[str, int | None]],
+    split: Split | None,
+    subgroups: tuple[str, ...] = (),
+) -> tuple[Subject, tuple[Finding, ...]]:
+    """A manifest as a subject, and what was wrong with its labels; a target with faulty labels is left out of it.
+
+    Args:
+        manifest: The cohort.
+        role: development, external, or empty.
+        columns: The manifest column of each target; each is in the manifest.
+        values: Other spellings of labels, by target.
+        split: The split, if there is one.
+        subgroups: Covariates to look at besides the standard ones.
+    """
+    findings: list[Finding] = []
+    rows = manifest.included
+    patients = sorted(set(rows["patient_id"]))
+    labels = pd.DataFrame(index=pd.Index(patients, name="patient_id", dtype=rows["patient_id"].dtype))
+    for target, column in columns.items():
+        try:
+            labels[target] = patient_labels(manifest, {target: column}, {target: values.get(target, {})})[target]
+        except ManifestError as error:
+            for problem in error.problems:
+                conflict = ", patient " in problem.where[len(str(manifest.path)) :]
+                findings.append(
+                    Finding(
+                        code="label-conflict" if conflict else "label-fault",
+                        severity="error",
+                        where=f"{manifest.path}, column {column}",
+                        what=f"Rows of one patient disagree about {target}."
+                        if conflict
+                        else f"A label of {target} is not 0, 1 or empty.",
+                        evidence=(f"{problem.where}: expected {problem.expected}, got {problem.got}",),
+                        remedy=problem.remedy,
+                    )
+                )
+    covariates = patient_covariates(rows, frozenset(columns.values()) - set(subgroups))
+    clinical = [name for name in dict.fromkeys((*CLINICAL, *subgroups)) if name in covariates.table]
+    clinical = [name for name in clinical if name not in columns.values()]
+    studied = labels.index[labels.notna().any(axis=1)]
+    if split is not None:
+        studied = studied[studied.isin(set(split.table["patient_id"]))]
+    return (
+        Subject(
+            name=manifest.name,
+            role=role,
+            manifest=manifest,
+            rows=rows,
+            labels=labels,
+            covariates=covariates.table,
+            conflicts=covariates.conflicts,
+            split=split,
+            clinical=tuple(name for name in clinical if name not in (*SCAN, "site")),
+            studied=studied,
+            parts=_parts(split, studied),
+        ),
+        _merged(findings),
+    )
+
+
+def label_columns(manifest: Manifest) -> tuple[str, ...]:
+    """The columns that hold nothing but 0, 1 and empty cells, 0 or 1 at least once: targets of a manifest alone."""
+    found = []
+    for column in manifest.table.columns:
+        if column in STANDARD:
+            continue
+        cells = set(manifest.table[column])
+        if cells <= {"", "0", "1", "0.0", "1.0"} and cells - {""}:
+            found.append(column)
+    return tuple(found)
+
+
+def _parts(split: Split | None, studied: pd.Index) -> dict[int, dict[str, pd.Index]]:
+    if split is None:
+        return {}
+    table = split.table[split.table["patient_id"].isin(set(studied))]
+    found: dict[int, dict[str, pd.Index]] = {}
+    for fold in split.folds:
+        rows = table[table["fold"] == fold]
+        found[fold] = {part: pd.Index(rows.loc[rows["split"] == part, "patient_id"]) for part in PARTS}
+    return found
+
+
+def _merged(findings: list[Finding]) -> tuple[Finding, ...]:
+    """One finding a column and code, with all lines of evidence."""
+    merged: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        key = finding.code, finding.where
+        before = merged.get(key)
+        evidence = finding.evidence if before is None else before.evidence + finding.evidence
+        merged[key] = Finding(finding.code, "error", finding.where, finding.what, evidence, finding.remedy)
+    return tuple(merged.values())

@@ -1,0 +1,169 @@
+"""`tapfm-eval cohort`: get a cohort's slides, see whether they are whole, and fill in their paths."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tapfm_eval.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from tapfm_eval.cohort.download import SlideCheck
+
+cohort_app = typer.Typer(help="Get, check and link the slides of a cohort.", no_args_is_help=True)
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest CSV of the cohort.")]
+SlidesDir = Annotated[Path, typer.Option("--slides", metavar="DIR", help="Folder of the cohort's slides.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
+SHOWN = 40
+
+
+@cohort_app.command(
+    "download-list", epilog="Example: `tapfm-eval cohort download-list cohorts/tcga-luad/manifest.csv --out luad.txt`"
+)
+def download_list(
+    manifest: ManifestPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="List for gdc-client; stdout by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the list for `gdc-client download -m`, and name the slides that have to be looked up."""
+    from tapfm_eval.cohort import download
+    from tapfm_eval.cohort.manifest import read_manifest
+
+    found = download.download_list(read_manifest(manifest, manifest.stem))
+    if out is not None:
+        from tapfm_eval.rundir import write_text
+
+        write_text(out, found.gdc_manifest)
+    if as_json:
+        _print_json(found)
+        return
+    if out is None:
+        typer.echo(found.gdc_manifest, nl=False)
+    unknown = f", and {found.unknown_sizes} of unknown size" if found.unknown_sizes else ""
+    typer.echo(f"{found.slides} slides, {found.total_bytes / 1e9:,.1f} GB{unknown}", err=True)
+    if found.lookups:
+        typer.echo(
+            f"{len(found.lookups)} slides without a GDC file id; each address answers with id, md5, size:", err=True
+        )
+        for lookup in found.lookups[:SHOWN]:
+            typer.echo(f"  {lookup.file_name}  {lookup.url}", err=True)
+        if len(found.lookups) > SHOWN:
+            typer.echo(f"  and {len(found.lookups) - SHOWN} more (--json lists all)", err=True)
+    if found.patients_only:
+        typer.echo(
+            f"{len(found.patients_only)} patients without a named slide: see `tapfm-eval cohort link`.", err=True
+        )
+
+
+@cohort_app.command("check", epilog="Example: `tapfm-eval cohort check cohorts/tcga-luad/manifest.csv --slides slides`")
+def check(
+    manifest: ManifestPath,
+    slides: SlidesDir,
+    md5: Annotated[bool, typer.Option("--md5/--no-md5", help="Read every file for its md5.")] = True,
+    opened: Annotated[bool, typer.Option("--open/--no-open", help="Open every slide: readable, of known mpp?")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say which slides are missing, wrong in size or md5, unreadable or without mpp. Exit code 1 if any is."""
+    from dataclasses import replace
+
+    from tapfm_eval.cohort.download import SlideFault, check_slides
+    from tapfm_eval.cohort.manifest import read_manifest
+
+    read = read_manifest(manifest, manifest.stem)
+    found = check_slides(read, slides, verify_md5=md5)
+    if opened:
+        from tapfm_eval.audit.slides import slide_files, unreadable
+        from tapfm_eval.progress import Reporter
+
+        faulty = {fault.row for fault in found.faults}
+        files = [file for file in slide_files(read, read.included, slides) if file.row not in faulty]
+        with Reporter(quiet=as_json).stage("Opening slides", len(files)) as advance:
+            broken = [
+                SlideFault(file.row, file.slide_id, "unreadable", "a slide of known scale", reason,
+                           "Download it again, or state its mpp in the manifest.")
+                for file, reason in unreadable(files, advance)
+            ]  # fmt: skip
+        faults = tuple(sorted((*found.faults, *broken), key=lambda fault: fault.row))
+        found = replace(found, faults=faults, whole=found.whole - len(broken))
+    if as_json:
+        _print_json(found)
+    else:
+        _show_check(found)
+    if found.faults:
+        raise typer.Exit(1)
+
+
+@cohort_app.command(
+    "link", epilog="Example: `tapfm-eval cohort link cohorts/cptac-luad/manifest.csv --slides slides --out linked.csv`"
+)
+def link(
+    manifest: ManifestPath,
+    slides: SlidesDir,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write, with its slides filled in.")],
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="How each file was matched; OUT.links.csv by default."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", metavar="FILE", help="CSV `slide_id,specimen[,patient_id]`.")
+    ] = None,
+    specimen: Annotated[
+        list[str] | None, typer.Option("--specimen", help="Specimen to keep, where a patient has several.")
+    ] = None,
+) -> None:
+    """Fill in the slides of a manifest that names patients; write down each match. Exit code 1 if patients lack one."""
+    from tapfm_eval.cohort.link import link_slides, read_slide_table, write_links
+    from tapfm_eval.cohort.manifest import read_manifest
+
+    beside = out.with_suffix(".links.csv") if record is None else record
+    there = [path for path in (out, beside) if path.exists()]
+    if there:
+        raise InputError(
+            Problem(str(path), "a file that is not there yet", "an existing one", "Give another name, or delete it.")
+            for path in there
+        )
+    absent = dict.fromkeys(path.parent for path in (out, beside) if not path.parent.is_dir())
+    if absent:
+        raise InputError(
+            Problem(str(folder), "a folder", "none", "Make it, or give another name.") for folder in absent
+        )
+    facts = None if table is None else read_slide_table(table)
+    links = link_slides(read_manifest(manifest, manifest.stem), slides, facts, frozenset(specimen or ()))
+    write_links(links, out, beside)
+    decisions: dict[str, int] = {}
+    for match in links.matches:
+        decisions[match.decision] = decisions.get(match.decision, 0) + 1
+    for decision, number in sorted(decisions.items()):
+        typer.echo(f"{number:>6}  {decision}")
+    typer.echo(f"{len(links.unmatched):>6}  patients without a slide file")
+    typer.echo(f"Manifest: {out}  Matches: {beside}")
+    if links.unmatched:
+        raise typer.Exit(1)
+
+
+def _show_check(found: "SlideCheck") -> None:
+    for fault in found.faults[:SHOWN]:
+        said = f"{fault.fault}: expected {fault.expected}, got {fault.got}. {fault.remedy}"
+        typer.echo(f"row {fault.row}  {fault.slide_id}  {said}")
+    if len(found.faults) > SHOWN:
+        typer.echo(f"and {len(found.faults) - SHOWN} more (--json lists all)")
+    kinds: dict[str, int] = {}
+    for fault in found.faults:
+        kinds[fault.fault] = kinds.get(fault.fault, 0) + 1
+    counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "no fault"
+    typer.echo(f"{found.whole} whole ({found.unverified} of them by presence alone), {counted}")
+    if found.patients_only:
+        typer.echo(f"{len(found.patients_only)} patients without a named slide: see `tapfm-eval cohort link`.")
+    if found.strangers:
+        typer.echo(f"{len(found.strangers)} slide files that no row names, such as {found.strangers[0]}")
+
+
+def _print_json(found: object) -> None:
+    import json
+
+    from tapfm_eval.serialise import plain
+
+    typer.echo(json.dumps(plain(found), indent=2, ensure_ascii=False, default=str))

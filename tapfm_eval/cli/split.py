@@ -1,0 +1,103 @@
+"""`tapfm-eval split`: a patient-level split of a manifest, its imbalance, and its audit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tapfm_eval.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from tapfm_eval.cohort.split_maker import Shares, SplitPlan
+
+EXAMPLE = "Example: `tapfm-eval split cohorts/tcga-luad/manifest.csv --targets EGFR,KRAS --out split.csv`"
+SCHEMES = ("holdout", "kfold", "site-preserved")
+
+
+def split(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest CSV of the cohort.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Split file to write.")],
+    targets: Annotated[str, typer.Option("--targets", metavar="A,B", help="Label columns to balance together.")],
+    scheme: Annotated[str, typer.Option("--scheme", help="holdout, kfold or site-preserved.")] = "site-preserved",
+    folds: Annotated[int, typer.Option("--folds", min=3, max=1000, help="Folds (not for holdout).")] = 5,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 1,
+    shares: Annotated[
+        str, typer.Option("--shares", metavar="T,V,T", help="Train, validation, test of a holdout.")
+    ] = "0.6,0.2,0.2",
+    min_per_class: Annotated[
+        int, typer.Option("--min-per-class", min=1, help="Patients of each class that every block should hold.")
+    ] = 3,
+) -> None:
+    """Split a cohort by patient, balanced on labels, site size and scan resolution; print the imbalance; audit it."""
+    import tempfile
+
+    from tapfm_eval.audit.audit import audit_manifest
+    from tapfm_eval.audit.findings import standing_errors
+    from tapfm_eval.audit.gather import gather_manifest
+    from tapfm_eval.cli.audit import show_findings
+    from tapfm_eval.cohort.manifest import read_manifest
+    from tapfm_eval.cohort.split_maker import SCHEMES as KNOWN
+    from tapfm_eval.cohort.split_maker import split_manifest
+    from tapfm_eval.cohort.splits import write_split
+    from tapfm_eval.rundir import write_bytes
+
+    names = list(dict.fromkeys(name.strip() for name in targets.split(",") if name.strip()))
+    chosen = next((known for known in KNOWN if known == scheme), None)
+    problems = []
+    if chosen is None:
+        problems.append(Problem("--scheme", " or ".join(SCHEMES), repr(scheme), "Choose one of them."))
+    if not names:
+        problems.append(Problem("--targets", "at least one label column", repr(targets), "Name it: --targets EGFR."))
+    if out.exists():
+        problems.append(
+            Problem(
+                f"--out {out}", "a file that is not there yet", "an existing one", "Give another name, or delete it."
+            )
+        )
+    parts = _shares(shares, problems)
+    if problems or chosen is None:
+        raise InputError(problems)
+    plan = split_manifest(
+        read_manifest(manifest, manifest.stem),
+        {name: name for name in names},
+        scheme=chosen, seed=seed, folds=folds, shares=parts, min_per_class=min_per_class,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        write_split(Path(folder) / "split.csv", plan.table, plan.meta)
+        write_bytes(out, (Path(folder) / "split.csv").read_bytes())
+    _show_plan(plan, names)
+    findings = [f for f in audit_manifest(gather_manifest(manifest, out, names)) if f.severity != "note"]
+    show_findings(findings, {})
+    typer.echo(f"Split: {out}")
+    if standing_errors(findings, ()):
+        raise typer.Exit(1)
+
+
+def _shares(text: str, problems: list[Problem]) -> "Shares | None":
+    from tapfm_eval.cohort.split_maker import Shares
+
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        problems.append(Problem("--shares", "three numbers that sum to 1", repr(text), "Write 0.6,0.2,0.2."))
+        return None
+    return Shares(train, validation, test)
+
+
+def _show_plan(plan: "SplitPlan", targets: list[str]) -> None:
+    """Patients and positives of each block, and the largest deviation from the cohort's shares."""
+    from rich.console import Console
+    from rich.table import Table
+
+    held = plan.imbalance.pivot_table(index="block", columns="category", values="patients", aggfunc="sum", sort=False)
+    by_size = plan.imbalance.assign(size=plan.imbalance["deviation"].abs()).sort_values("size")
+    worst = dict(zip(by_size["block"], zip(by_size["deviation"], by_size["category"], strict=True), strict=True))
+    table = Table("block", "patients", *targets, "largest deviation", box=None, pad_edge=False)
+    for block, row in held.iterrows():
+        positives = [str(int(row.get(f"{target}=1", 0))) for target in targets]
+        deviation, category = worst[block]
+        table.add_row(str(block), str(int(row["patients"])), *positives, f"{deviation:+.1%} {category}")
+    console = Console(highlight=False)
+    console.print(table)
+    for shortfall in plan.shortfalls:
+        console.print(f"short: {shortfall}")

@@ -1,0 +1,112 @@
+"""Faults of the files are findings with their rows; a file that cannot be read at all is an error of the command."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import pytest
+from audit_studies import PROTOCOL, Study, factorial, found, one
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapfm_eval.audit.audit import audit_manifest
+from tapfm_eval.audit.gather import gather_manifest, gather_study
+from tapfm_eval.errors import InputError
+from tapfm_eval.protocol.schema import Protocol
+
+CODES = ("manifest-fault", "split-fault", "label-fault", "label-conflict", "covariate-conflict", "column-missing",
+         "cohort-empty", "target-not-assessed", "study-refused")  # fmt: skip
+
+
+def test_a_clean_study_has_no_fault(study: Study) -> None:
+    assert not [finding for finding in study.audit() if finding.code in CODES]
+
+
+def test_every_fault_of_a_manifest_is_listed_by_column_with_its_rows(study: Study) -> None:
+    study.theirs.loc[2, "mpp"], study.theirs.loc[4, "mpp"] = "0,25", "40x"
+    study.theirs.loc[3, "age"] = "1.1.1970"
+    faults = found(study.audit(), "manifest-fault")
+    assert {fault.where.split(" ")[-1]: fault.rows for fault in faults} == {"mpp": (4, 6), "age": (5,)}
+    assert {fault.severity for fault in faults} == {"error"}
+    assert not found(study.audit(), "study-refused")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04zip", b"\xff\xfea\x00", b"patient_id;slide_id\nP1;S1\n", b"a,b\n1,2\n"]
+)
+def test_a_file_that_cannot_be_read_at_all_is_no_finding(study: Study, content: bytes) -> None:
+    folder = study.write()
+    (folder / "theirs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"theirs\.csv"):
+        gather_study(Protocol.model_validate(PROTOCOL), folder)
+    with pytest.raises(InputError, match=r"theirs\.csv"):
+        gather_manifest(folder / "theirs.csv", None, [])
+
+
+def test_labels_of_a_patient_that_differ_and_labels_that_are_none_are_errors(study: Study) -> None:
+    study.ours.loc[1, "patient_id"] = "P0000"
+    study.ours.loc[0, "GENE"], study.ours.loc[1, "GENE"] = "0", "1"
+    study.theirs.loc[2, "OTHER"] = "mut"
+    findings = study.audit()
+    assert "P0000" in one(findings, "label-conflict").evidence[0]
+    assert "'mut'" in one(findings, "label-fault").evidence[0]
+    assert not found(findings, "study-refused")
+
+
+def test_covariates_of_a_patient_that_differ_are_a_warning(study: Study) -> None:
+    study.ours.loc[1, ["patient_id", "GENE", "OTHER"]] = ["P0000", *study.ours.loc[0, ["GENE", "OTHER"]]]
+    study.ours.loc[1, "sex"] = "male"
+    findings = found(study.audit(), "covariate-conflict")
+    assert [finding.rows for finding in findings if finding.where.endswith("sex")] == [(2, 3)]
+    assert {finding.severity for finding in findings} == {"warning"}
+
+
+def test_a_split_that_does_not_fit_is_an_error(study: Study) -> None:
+    folder = study.write()
+    text = (folder / "split.csv").read_text(encoding="utf-8")
+    study.write = lambda: folder  # type: ignore[method-assign]
+    (folder / "split.csv").write_text(text.replace("P0003,0,test", "P9999,0,test").replace(",2,test", ",2,tset"))
+    faults = found(study.audit(), "split-fault")
+    assert sum(fault.numbers["faults"] for fault in faults) >= 3
+    assert any("P9999" in line for fault in faults for line in fault.evidence)
+
+
+def test_a_target_without_a_column_is_an_error_in_development_and_a_note_outside(study: Study) -> None:
+    study.theirs = study.theirs.drop(columns="OTHER")
+    assert one(study.audit(), "target-not-assessed").severity == "note"
+    study.ours = study.ours.drop(columns="OTHER")
+    assert one(study.audit(), "column-missing").severity == "error"
+
+
+def test_a_part_without_labelled_patients_is_an_error(study: Study) -> None:
+    study.ours.loc[study.ours["block"] == "1", ["GENE", "OTHER"]] = ""
+    assert {finding.severity for finding in found(study.audit(), "cohort-empty")} == {"error"}
+
+
+def test_a_study_that_is_refused_for_another_reason_says_so(study: Study) -> None:
+    study.protocol = {"analysis": {"subgroups": ["ploidy"]}}
+    assert "ploidy" in one(study.audit(), "study-refused").evidence[0]
+
+
+def test_a_subgroup_in_which_rows_of_a_patient_differ_is_refused_as_in_a_run(study: Study) -> None:
+    study.ours.loc[1, ["patient_id", "GENE", "OTHER"]] = ["P0000", *study.ours.loc[0, ["GENE", "OTHER"]]]
+    study.ours.loc[1, "sex"] = "male"
+    study.protocol = {"analysis": {"subgroups": ["sex"]}}
+    finding = one(study.audit(), "study-refused")
+    assert finding.severity == "error"
+    assert "P0000" not in finding.where + finding.what
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_mutated_manifests_give_findings_or_a_clear_error(data: st.DataObject) -> None:
+    table = factorial("P", replicates=1).drop(columns="block")[:24]
+    content = bytearray(table.to_csv(index=False).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.csv"
+        path.write_bytes(bytes(content))
+        with contextlib.suppress(InputError):
+            audit_manifest(gather_manifest(path, None, []))

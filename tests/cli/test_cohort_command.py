@@ -1,0 +1,112 @@
+"""`cohort` lists what to download, says what is wrong with a folder of slides, and fills in paths."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import REPOSITORY, Command
+
+from tapfm_eval.cohort.manifest import read_manifest
+from tapfm_eval.rehearsal.svs import write_svs
+
+LUAD = REPOSITORY / "cohorts" / "tcga-luad" / "manifest.csv"
+
+
+def write_slide(path: Path, *, mpp: float | None = 0.5) -> None:
+    rgb = np.random.default_rng(len(path.name)).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    if mpp is None:
+        from tifffile import imwrite
+
+        imwrite(path, rgb, tile=(128, 128), photometric="rgb")
+    else:
+        write_svs(path, rgb, mpp=mpp, objective=20, name=path.stem)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Two patients with a slide each."""
+    path = tmp_path / "m.csv"
+    path.write_text("patient_id,slide_id,path,mpp\nP1,a,a.svs,\nP2,b,b.svs,\n", encoding="utf-8")
+    (tmp_path / "slides").mkdir()
+    return path
+
+
+def test_the_list_for_gdc_client_holds_what_has_an_id_and_names_the_rest(command: Command, tmp_path: Path) -> None:
+    said = command("cohort", "download-list", LUAD, "--out", tmp_path / "gdc.txt")
+    assert said.code == 0
+    lines = (tmp_path / "gdc.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0].split("\t") == ["id", "filename", "md5", "size", "state"]
+    assert f"{len(lines) - 1} slides" in said.err
+    assert "https://api.gdc.cancer.gov/files" in said.err
+    assert command("cohort", "download-list", LUAD).out.splitlines() == lines
+    assert json.loads(command("cohort", "download-list", LUAD, "--json").out)["slides"] == len(lines) - 1
+
+
+def test_a_whole_folder_passes_the_check(command: Command, manifest: Path) -> None:
+    for name in ("a.svs", "b.svs"):
+        write_slide(manifest.parent / "slides" / name)
+    said = command("cohort", "check", manifest, "--slides", manifest.parent / "slides")
+    assert said.code == 0, said.out
+    assert "2 whole" in said.out
+
+
+def test_missing_unreadable_and_scaleless_slides_fail_the_check(command: Command, manifest: Path) -> None:
+    slides = manifest.parent / "slides"
+    said = command("cohort", "check", manifest, "--slides", slides)
+    assert said.code == 1
+    assert "2 missing" in said.out
+    (slides / "a.svs").write_bytes(b"no slide")
+    write_slide(slides / "b.svs", mpp=None)
+    found = json.loads(command("cohort", "check", manifest, "--slides", slides, "--json").out)
+    assert [fault["fault"] for fault in found["faults"]] == ["unreadable", "unreadable"]
+    assert "scale" in found["faults"][1]["expected"]
+    assert command("cohort", "check", manifest, "--slides", slides, "--no-open").code == 0
+    stated = manifest.read_text(encoding="utf-8").replace("b.svs,", "b.svs,0.5")
+    manifest.write_text(stated, encoding="utf-8")
+    found = json.loads(command("cohort", "check", manifest, "--slides", slides, "--json").out)
+    assert [fault["slide_id"] for fault in found["faults"]] == ["a"]
+
+
+def test_a_folder_that_is_none_is_explained(command: Command, manifest: Path) -> None:
+    said = command("cohort", "check", manifest, "--slides", "nowhere")
+    assert said.code == 2
+    assert "nowhere" in said.err
+
+
+def test_slides_are_linked_each_match_written_down_and_patients_without_one_counted(
+    command: Command, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient_id,slide_id,path,GENE\nP1,,,1\nP2,,,0\n", encoding="utf-8")
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "P1-21.svs").write_bytes(b"x")
+    arguments = ("cohort", "link", manifest, "--slides", tmp_path / "slides", "--out", tmp_path / "linked.csv")
+    said = command(*arguments)
+    assert said.code == 1
+    assert "1  patients without a slide file" in said.out
+    table = read_manifest(tmp_path / "linked.csv", "linked").table
+    assert dict(zip(table["patient_id"], table["path"], strict=True)) == {"P1": "P1-21.svs", "P2": ""}
+    assert "name begins with the patient_id" in (tmp_path / "linked.links.csv").read_text(encoding="utf-8")
+    assert command(*arguments).code == 2  # nothing is written over
+
+
+def test_several_tissues_of_a_patient_are_never_guessed(command: Command, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient_id,slide_id,path,GENE\nP1,,,1\n", encoding="utf-8")
+    (tmp_path / "slides").mkdir()
+    for name in ("P1-21.svs", "P1-22.svs"):
+        (tmp_path / "slides" / name).write_bytes(b"x")
+    table = tmp_path / "table.csv"
+    table.write_text("slide_id,specimen\nP1-21,tumour\nP1-22,normal\n", encoding="utf-8")
+    arguments = ("cohort", "link", manifest, "--slides", tmp_path / "slides", "--out", tmp_path / "linked.csv")
+    said = command(*arguments, "--table", table)
+    assert said.code == 2
+    assert not (tmp_path / "linked.csv").exists()
+    assert command(*arguments, "--table", table, "--specimen", "tumour").code == 0
+    assert read_manifest(tmp_path / "linked.csv", "linked").table["path"].tolist() == ["P1-21.svs"]
+
+
+def test_help_of_every_command_has_an_example(command: Command) -> None:
+    for name in ("download-list", "check", "link"):
+        assert f"tapfm-eval cohort {name} cohorts/" in command("cohort", name, "--help").out
