@@ -2,7 +2,7 @@
 
     python cohorts/build.py [--data FOLDER] [--out FOLDER]
 
-Same tables, same bytes. The READMEs are written by hand; their counts are checked by tests/cohort/test_shipped_cohorts.py.
+Same tables, same bytes. The READMEs are written by hand; tests/cohort/test_shipped_cohorts.py checks their counts.
 """
 
 import argparse

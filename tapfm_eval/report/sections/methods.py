@@ -24,8 +24,8 @@ _AGGREGATOR_PAPERS = {
     "abmil": "Ilse, Tomczak, Welling. Attention-based Deep Multiple Instance Learning. ICML 2018, arXiv:1802.04712.",
     "clam-sb": _CLAM,
     "clam-mb": _CLAM,
-    "dsmil": "Li, Li, Eliceiri. Dual-stream Multiple Instance Learning Network for Whole Slide Image Classification with "
-    "Self-supervised Contrastive Learning. CVPR 2021, arXiv:2011.08939.",
+    "dsmil": "Li, Li, Eliceiri. Dual-stream Multiple Instance Learning Network for Whole Slide Image Classification "
+    "with Self-supervised Contrastive Learning. CVPR 2021, arXiv:2011.08939.",
     "varmil": "Schirris et al. DeepSMILE: Contrastive self-supervised pre-training benefits MSI and HRD classification "
     "directly from H&E whole-slide images in colorectal and breast cancer. Med Image Anal 2022.",
     "transmil": "Shao et al. TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide Image "
