@@ -4,19 +4,21 @@ import re
 import shutil
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tapfm_eval import __version__
 from tapfm_eval.backbones.cards import CARDS, BackboneCard, stand_in
 from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.cohort.locate import SlideSearch, find_slides
-from tapfm_eval.errors import InputError, Problem, ProtocolError
+from tapfm_eval.errors import InputError, Problem, ProtocolError, SlideError
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_sha256
 from tapfm_eval.protocol.schema import LastBlocks, Protocol
 from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
 from tapfm_eval.rundir import RunFolder, run_id, sha256_file
+from tapfm_eval.slides.reader import open_slide
+from tapfm_eval.stages.tiling import allowed_failures
 
 LOCAL_PATHS = Path("paths.toml")
 
@@ -27,6 +29,8 @@ class RunOptions:
 
     slides: Mapping[str, Path] = field(default_factory=dict)  # cohort -> folder of its slides
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone -> local checkpoint
+    local_slides: Mapping[str, Path] = field(default_factory=dict)  # the same from paths.toml, for any study
+    local_weights: Mapping[str, Path] = field(default_factory=dict)
     out: Path = Path("reports")
     device: str | None = None  # None: the GPU if there is one
     workers: int = 2
@@ -77,6 +81,14 @@ def local_paths(file: Path = LOCAL_PATHS) -> tuple[dict[str, Path], dict[str, Pa
     return found["slides"], found["weights"]
 
 
+def with_local_paths(protocol: Protocol, options: RunOptions) -> RunOptions:
+    """The options with the local paths that this protocol needs; what a flag says goes first."""
+    slides = {name: path for name, path in options.local_slides.items() if name in protocol.cohorts}
+    backbones = {arm.backbone for arm in protocol.arms}
+    weights = {name: path for name, path in options.local_weights.items() if name in backbones}
+    return replace(options, slides={**slides, **options.slides}, weights={**weights, **options.weights})
+
+
 def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
     known = [arm.id for arm in protocol.arms]
     problems = [
@@ -124,6 +136,7 @@ def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, o
     if problems:
         way_on = f"`tapfm-eval run {path} --rehearse` tries the whole study on synthetic slides, without any of these."
         raise InputError([*problems, Problem(str(path), "slides for every cohort", "none or some missing", way_on)])
+    _refuse_unreadable(searches, protocol)
     hashes = _hashes(protocol, cohorts, options.weights)
     identity = run_id({"version": __version__, **hashes})
     folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
@@ -142,7 +155,8 @@ def _missing(search: SlideSearch, cohort: Cohort) -> list[Problem]:
         problems.append(
             Problem(f"cohort {name}", f"a folder with its {total} slides", "none",
                     f"Give it with --slides {name}=DIR, or under [slides] in {LOCAL_PATHS}. "
-                    f"The names of the slides are in {cohort.manifest.path}, column `path`.")
+                    f"The names of the slides are in {cohort.manifest.path}, column `path`; "
+                    f"`tapfm-eval cohort download-list {cohort.manifest.path}` lists them for gdc-client.")
         )  # fmt: skip
     elif search.root is not None and not search.root.is_dir():
         problems.append(Problem(f"--slides {name}", "a folder", str(search.root), "Check the path."))
@@ -159,6 +173,23 @@ def _missing(search: SlideSearch, cohort: Cohort) -> list[Problem]:
                     "Fill in both columns, one row a slide.")
         )  # fmt: skip
     return problems
+
+
+def _refuse_unreadable(searches: tuple[SlideSearch, ...], protocol: Protocol) -> None:
+    """Opens every slide before anything is written, and stops where more fail than the protocol allows."""
+    problems: list[Problem] = []
+    for search in searches:
+        failed: list[Problem] = []
+        for file in search.files:
+            try:
+                with open_slide(file.path, slide_id=file.slide_id, manifest_mpp=file.manifest_mpp):
+                    pass
+            except SlideError as error:
+                failed += error.problems
+        if len(failed) > allowed_failures(protocol.failures, len(search.files)):
+            problems += failed
+    if problems:
+        raise SlideError(problems)
 
 
 def _refuse_shared_slides(cohorts: Mapping[str, Cohort]) -> None:

@@ -1,7 +1,9 @@
 """Progress on stderr: one line a stage with rate and time left; the only module beside the CLI that knows rich."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 30
 
 
 class _RateColumn(ProgressColumn):
@@ -37,12 +41,28 @@ class Reporter:
         """One line of text."""
         self.console.print(message, markup=False, soft_wrap=True)
 
+    def _lines(self, name: str, total: int) -> Callable[[int], None]:
+        """Progress for log files: a line at the start, then one a while with what is done and the time left."""
+        self.say(f"{name} ({total})")
+        started = said = time.monotonic()
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done += count
+            now = time.monotonic()
+            if done and now - said >= SECONDS_BETWEEN_LINES:
+                said = now
+                left = timedelta(seconds=round((now - started) / done * (total - done)))
+                self.say(f"  {name}: {done} of {total}, {left} left")
+
+        return advance
+
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
         """A stage of `total` items; yields a function that is told how many more are done."""
         if not self.console.is_terminal:
-            self.say(f"{name} ({total})")
-            yield lambda _: None
+            yield self._lines(name, total)
             return
         columns = (
             TextColumn("{task.description}", markup=False),

@@ -1,5 +1,6 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_er
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.load import load_cohorts
-from tapfm_eval.errors import InputError, Problem, StudyError
-from tapfm_eval.preparation import Prepared, RunOptions, check_options, prepare_rehearsal, prepare_run
+from tapfm_eval.errors import InputError, Problem, RunError, StudyError
+from tapfm_eval.preparation import (
+    Prepared,
+    RunOptions,
+    check_options,
+    prepare_rehearsal,
+    prepare_run,
+    with_local_paths,
+)
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_yaml, read_protocol
 from tapfm_eval.results import RehearsalCheck
@@ -21,6 +29,7 @@ from tapfm_eval.rundir import RunFolder, write_json, write_text
 if TYPE_CHECKING:
     from tapfm_eval.methods.train import Unit
     from tapfm_eval.protocol.schema import Arm, Protocol
+    from tapfm_eval.stages.tiling import Tiling
     from tapfm_eval.stages.units import StudyData
 
 
@@ -47,6 +56,7 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     """
     protocol = read_protocol(path, backbones=CARDS, findings=KINDS)
     check_options(protocol, options, path)
+    options = with_local_paths(protocol, options)
     cohorts = load_cohorts(protocol, path.parent)
     with reporter.stage("Auditing cohorts", 1) as advance:
         findings = audit_protocol(protocol, cohorts, CARDS)
@@ -79,7 +89,16 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     from tapfm_eval.provenance import provenance
     from tapfm_eval.slides.tiles import tile_spec
     from tapfm_eval.stages.tiling import check_failures, tile_slides
-    from tapfm_eval.stages.units import StudyData, embed_slides, is_trained, train_and_save, unit_steps, units_of
+    from tapfm_eval.stages.units import (
+        StudyData,
+        check_units,
+        check_weights,
+        embed_slides,
+        is_trained,
+        train_and_save,
+        unit_steps,
+        units_of,
+    )
 
     protocol, folder = prepared.protocol, prepared.folder
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -89,6 +108,7 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    check_weights(prepared.cards, options.weights, protocol.seeds[0])
     write_text(folder.protocol, protocol_yaml(protocol))
     described = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     write_json(folder.provenance, {
@@ -107,6 +127,7 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
         tiling = tile_slides(files, tile_spec(protocol.tiles), folder, options.workers, advance)
     _write_failures(folder, tiling.failed)
     check_failures(tiling.failed, files, protocol.failures)
+    _same_slides(folder, tiling)
     slides = tuple(
         StudySlide(s.file.slide_id, s.file.patient_id, s.file.cohort, s.file.path, s.file.manifest_mpp, s.grid)
         for s in tiling.slides
@@ -120,6 +141,7 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
             with reporter.stage(f"Embedding {cohort} with {backbone}", len(data.of(cohort))) as advance:
                 embed_slides(data, backbone, cohort, advance)
     units = units_of(protocol, prepared.cohorts[protocol.development].folds)
+    check_units(data, arms, units)
     for arm, unit in units:
         if arm in arms and not is_trained(data, unit):
             with reporter.stage(f"Training {unit}", unit_steps(data, arm, unit)) as advance:
@@ -136,6 +158,28 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
         advance(1)
     folder.journal("reported", files=[file.name for file in report])
     return RunOutcome(folder.root, report, checks)
+
+
+def _same_slides(folder: RunFolder, tiling: "Tiling") -> None:
+    """Holds a run to the slides it began with: a file changed since would mix two sets of slides in one result.
+
+    Raises:
+        RunError: A slide of the run is another file than before, failed since, or can be read now.
+    """
+    stated = {slide.file.slide_id: slide.grid.fingerprint for slide in tiling.slides}
+    stated |= {failure.slide_id: "failed" for failure in tiling.failed}
+    path = folder.root / "slides.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))["slides"]
+        changed = sorted(name for name in before.keys() | stated.keys() if before.get(name) != stated.get(name))
+        if changed:
+            shown = ", ".join(changed[:5]) + (" ..." if len(changed) > 5 else "")
+            raise RunError(
+                Problem(str(folder.root), "the slides that this run began with", f"{len(changed)} changed: {shown}",
+                        "Put the files back; or start anew with another --out, or after deleting this folder.")
+            )  # fmt: skip
+    else:
+        write_json(path, {"format": "tapfm-eval/slides/1", "slides": stated})
 
 
 def _write_failures(folder: RunFolder, failed: Sequence[Exclusion]) -> None:

@@ -16,7 +16,7 @@ from tapfm_eval import preparation, reporting, study
 from tapfm_eval.backbones.cards import CARDS, BackboneCard
 from tapfm_eval.backbones.load import build_backbone
 from tapfm_eval.cohort.splits import write_split
-from tapfm_eval.errors import InputError, RunError, StudyError
+from tapfm_eval.errors import InputError, RunError, SlideError
 from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
@@ -199,14 +199,29 @@ def test_a_slide_that_is_no_image_leaves_the_study_with_its_reason(
     assert "Q9" not in (folder / "predictions.csv").read_text()
 
 
-def test_too_many_failed_slides_stop_the_study_before_training(real: tuple[Path, RunOptions], tmp_path: Path) -> None:
+def test_too_many_failed_slides_are_refused_before_anything_is_written(
+    real: tuple[Path, RunOptions], tmp_path: Path
+) -> None:
     there = tmp_path / "there"
     there.mkdir()
     for path in sorted(real[1].slides["there"].iterdir()):
         (there / path.name).write_text("not an image")
-    with pytest.raises(StudyError, match="4 of 4 slides failed"):
+    with pytest.raises(SlideError) as error:
         run(real, slides={**real[1].slides, "there": there})
-    assert not list((tmp_path / "reports").rglob("selection.json"))
+    assert len(error.value.problems) == 4
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_run_keeps_to_the_slides_it_began_with(real: tuple[Path, RunOptions], tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for path in sorted(real[1].slides["there"].iterdir()):
+        (there / path.name).write_bytes(path.read_bytes())
+    slides = {**real[1].slides, "there": there}
+    run(real, slides=slides, arms=("abmil",))
+    (there / "slide9.svs").write_bytes((real[1].slides["here"] / "slide1.svs").read_bytes())
+    with pytest.raises(RunError, match="1 changed: slide9"):
+        run(real, slides=slides)
 
 
 def test_weights_that_do_not_fit_are_named_before_any_training(real: tuple[Path, RunOptions], tmp_path: Path) -> None:

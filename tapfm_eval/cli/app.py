@@ -58,7 +58,10 @@ def _pairs(flag: str, given: list[str] | None) -> dict[str, Path]:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             problems.append(Problem(flag, "NAME=PATH", repr(text), f"Write for example {flag} name=folder."))
-        pairs[name] = Path(value).expanduser()
+        try:
+            pairs[name] = Path(value).expanduser()
+        except RuntimeError:
+            problems.append(Problem(f"{flag} {name}", "a path", repr(value), "There is no such user: write it out."))
     if problems:
         raise InputError(problems)
     return pairs
@@ -99,8 +102,8 @@ def run(
 
     known_slides, known_weights = local_paths()
     options = RunOptions(
-        slides=known_slides | _pairs("--slides", slides),
-        weights=known_weights | _pairs("--weights", weights),
+        slides=_pairs("--slides", slides), weights=_pairs("--weights", weights),
+        local_slides=known_slides, local_weights=known_weights,
         out=out, device=device, workers=workers, arms=tuple(arm or ()), rehearse=rehearse,
         command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tapfm_eval.backbones.cards import BackboneCard
-from tapfm_eval.backbones.features import features_path, read_features
+from tapfm_eval.backbones.features import SlideFeatures, features_path, read_features
 from tapfm_eval.errors import Problem, SlideError
 from tapfm_eval.methods.augment import augment_tiles
 from tapfm_eval.slides.bags import ReadFailure, TileRequest, request_tiles, stream
@@ -122,7 +122,11 @@ class FeatureSource:
 
     def bags(self, draws: Iterable[Draw]) -> Iterator[FeatureBag]:
         """One bag of embeddings and attention per draw."""
+        last: tuple[str, SlideFeatures] | None = None  # chunks of a slide follow each other
         for draw in draws:
-            stored = read_features(features_path(self.roots[draw.slide_id], draw.slide_id), self.card)
+            if last is None or last[0] != draw.slide_id:
+                path = features_path(self.roots[draw.slide_id], draw.slide_id)
+                last = (draw.slide_id, read_features(path, self.card))
+            stored = last[1]
             z, a = stored.features[draw.indices], stored.attention[draw.indices]
             yield FeatureBag(draw, torch.from_numpy(z), torch.from_numpy(a))

@@ -143,12 +143,13 @@ def train_unit(
     metric_targets = selection_targets(data, unit)
     optimizers = _optimizers(model, recipe)
     history: list[Epoch] = []
-    epochs = [epoch_draws(data, unit, epoch) for epoch in range(1, recipe.epochs + 1)]
+    epochs = range(1, recipe.epochs + 1)
     # one stream each for all epochs: worker processes start once and read ahead across the end of an epoch
-    training = source.bags(draw for draws in epochs for _, draw in draws)
+    training = source.bags(draw for epoch in epochs for _, draw in epoch_draws(data, unit, epoch))
     checking = inference.bags(draw for _ in epochs for draw in inference_draws(data.validation, recipe))
     best: tuple[tuple[float, ...], int, dict[str, Tensor], dict[str, NDArray[np.float64]]] | None = None
-    for epoch, draws in enumerate(epochs, start=1):
+    for epoch in epochs:
+        draws = epoch_draws(data, unit, epoch)  # drawn again, not kept: all epochs of a large study fill the memory
         factor = cosine_factor(epoch - 1, recipe.restart_epochs)
         for optimizer, peak in optimizers:
             for group in optimizer.param_groups:

@@ -25,6 +25,9 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "an alias; aliases are not allowed", mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, f"the tag {event.tag}", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -262,10 +265,8 @@ def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Pr
             yield Problem(f"{path}, targets.{target}", "a name that is not reserved", target, "Rename the target.")
         for cohort in plan.columns:
             yield from known(f"targets.{target}.columns", cohort, protocol.cohorts, "cohorts")
-    for i, arm in enumerate(protocol.arms):
-        if arm.aggregator == "tapfm" and arm.adapt == "frozen" and arm.training.lambda_attention is not None:
-            yield Problem(f"{path}, arms[{i}].training.lambda_attention", "an adapted backbone",
-                          "adapt: frozen", "Remove it: a frozen backbone has no attention loss.")  # fmt: skip
+    if not as_run:  # a rehearsal's own protocol states the same rates for all arms
+        yield from _without_effect(path, protocol)
     primary = protocol.analysis.primary
     if primary is not None:
         yield from known("analysis.primary.target", primary.target, protocol.targets, "targets")
@@ -293,3 +294,17 @@ def _overrides(path: Path, protocol: Protocol, findings: Collection[str] | None)
             yield Problem(f"{path}, overrides[{i}].finding", "the code of an audit finding", shorten(code), remedy)
         elif code in codes[:i]:
             yield Problem(f"{path}, overrides[{i}].finding", "each finding once", shorten(code), "Unite the reasons.")
+
+
+def _without_effect(path: Path, protocol: Protocol) -> Iterable[Problem]:
+    """Settings of an arm that its own aggregator or adaptation never reads; a protocol may not state them."""
+    for i, arm in enumerate(protocol.arms):
+        idle: dict[str, str] = {}
+        if arm.adapt == "frozen":
+            idle |= dict.fromkeys(("lr_backbone", "drop_path", "augment", "lambda_attention"), "adapt: frozen")
+        if arm.aggregator != "tapfm":
+            names = ("lambda_attention", "temperature", "layer_norm")
+            idle |= dict.fromkeys(names, f"aggregator: {arm.aggregator}")
+        for name, why in idle.items():
+            if getattr(arm.training, name) is not None:
+                yield Problem(f"{path}, arms[{i}].training.{name}", f"a setting that {arm.id} uses", why, "Remove it.")

@@ -41,10 +41,8 @@ def _tile(job: _Job) -> str | None:
     """Writes one slide's grid unless it is there; returns why it could not."""
     try:
         with open_slide(job.file.path, slide_id=job.file.slide_id, manifest_mpp=job.file.manifest_mpp) as reader:
-            if job.path.is_file():
-                kept = read_tiles(job.path)
-                if kept.spec == job.spec and kept.fingerprint == reader.info.fingerprint:
-                    return None
+            if _is_current(job, reader.info.fingerprint):
+                return None
             grid = tile_grid(reader, job.spec)
     except SlideError as error:
         return str(error)
@@ -52,6 +50,20 @@ def _tile(job: _Job) -> str | None:
         return f"{job.file.path}: no tile with {job.spec.min_tissue:.0%} tissue"
     write_tiles(grid, job.path)
     return None
+
+
+def _is_current(job: _Job, fingerprint: str) -> bool:
+    """Whether the grid on disk is of this file and these settings; a damaged one is not, and is made anew."""
+    try:
+        kept = read_tiles(job.path)
+    except SlideError:
+        return False
+    return kept.spec == job.spec and kept.fingerprint == fingerprint
+
+
+def allowed_failures(policy: Failures, slides: int) -> float:
+    """How many of a cohort's slides may fail."""
+    return 0.0 if policy.policy == "stop" else policy.max_share * slides
 
 
 def tile_slides(
@@ -79,12 +91,12 @@ def check_failures(failed: Iterable[Exclusion], files: Sequence[SlideFile], poli
     for cohort in dict.fromkeys(file.cohort for file in files):
         total = sum(file.cohort == cohort for file in files)
         lost = [failure for failure in failed if failure.cohort == cohort]
-        allowed = 0.0 if policy.policy == "stop" else policy.max_share
-        if len(lost) > allowed * total:
+        allowed = allowed_failures(policy, total)
+        if len(lost) > allowed:
             shown = "\n".join(f"  {failure.slide_id}: {failure.reason}" for failure in lost[:10])
             more = f"\n  and {len(lost) - 10} more" if len(lost) > 10 else ""
             raise StudyError(
-                f"{cohort}: {len(lost)} of {total} slides failed, the protocol allows {allowed:.1%} "
+                f"{cohort}: {len(lost)} of {total} slides failed, the protocol allows {allowed:.0f} "
                 f"(failures.policy: {policy.policy}).\n{shown}{more}\n"
-                "Mend these slides or exclude them in the manifest with a reason; the same command resumes."
+                "Put whole files in their place and give the same command again."
             )

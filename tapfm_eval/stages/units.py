@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from tapfm_eval.backbones.load import load_backbone
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.patients import expit
 from tapfm_eval.methods.adaptation import adapt_encoder
+from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.methods.sources import BagSource, FeatureSource, StudySlide, TileSource
 from tapfm_eval.methods.tapfm import Tapfm
-from tapfm_eval.methods.train import TrainingData, Unit, selection_json, train_unit
+from tapfm_eval.methods.train import TrainingData, Unit, selection_json, selection_targets, train_unit
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, Protocol
 from tapfm_eval.rundir import RunFolder, write_text
@@ -78,6 +79,41 @@ def is_trained(data: StudyData, unit: Unit) -> bool:
     return (unit_folder(data, unit) / "selection.json").is_file()
 
 
+def check_weights(cards: Mapping[str, BackboneCard], weights: Mapping[str, Path], seed: int) -> None:
+    """Loads every backbone once, so that missing or wrong weights are known before the first arm trains for days.
+
+    Raises:
+        BackboneError: The weights of a backbone cannot be had or do not fit.
+    """
+    for name, card in cards.items():
+        if not card.stand_in:
+            load_backbone(card, weights=weights.get(name), seed=seed)
+
+
+def check_units(data: StudyData, arms: Sequence[Arm], units: Sequence[tuple[Arm, Unit]]) -> None:
+    """Makes sure that every fold can be trained and selected, before the first one is.
+
+    Raises:
+        SplitError: A target lacks a class in a training part, or a validation part cannot carry the selection.
+    """
+    labels = data.labels(data.protocol.development)
+    for arm, unit in {unit.fold: (arm, unit) for arm, unit in units if arm in arms}.values():
+        training = _training_data(data, arm, unit)
+        known = np.array([labels[patient] for patient in sorted({slide.patient_id for slide in training.train})])
+        target_weights(known, training.targets, f"fold {unit.fold}")
+        selection_targets(training, unit)
+
+
+def _training_data(data: StudyData, arm: Arm, unit: Unit) -> TrainingData:
+    """The patients of a unit's fold; the rehearsal's negative control takes no part in the selection."""
+    protocol = data.protocol
+    return TrainingData(
+        data.targets, tuple(target for target in data.targets if target != NEGATIVE_CONTROL),
+        data.part(unit.fold, "train"), data.part(unit.fold, "validation"), data.labels(protocol.development),
+        arm.tiles_per_slide, protocol.selection.min_per_class, protocol.selection.ties,
+    )  # fmt: skip
+
+
 def embed_slides(data: StudyData, backbone: str, cohort: str, advance: Callable[[int], None]) -> None:
     """Embeds all tiles of a cohort with a frozen backbone, once for all arms; slides already stored are kept."""
     card = data.cards[backbone]
@@ -129,13 +165,8 @@ def unit_steps(data: StudyData, arm: Arm, unit: Unit) -> int:
 def train_and_save(data: StudyData, arm: Arm, unit: Unit, advance: Callable[[int], None]) -> None:
     """Trains one unit and writes its history, selected weights, validation predictions and, last, its selection."""
     protocol, recipe = data.protocol, resolve_recipe(data.protocol, arm)
-    train, validation = data.part(unit.fold, "train"), data.part(unit.fold, "validation")
-    labels = data.labels(protocol.development)
-    selecting = tuple(target for target in data.targets if target != NEGATIVE_CONTROL)
-    training = TrainingData(
-        data.targets, selecting, train, validation, labels, arm.tiles_per_slide, protocol.selection.min_per_class,
-        protocol.selection.ties,
-    )  # fmt: skip
+    training = _training_data(data, arm, unit)
+    train, validation = training.train, training.validation
     model = build_model(data, arm, unit, recipe)
     trained = train_unit(
         unit, model, recipe, training,

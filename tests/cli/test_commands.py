@@ -35,7 +35,13 @@ def test_a_run_without_slides_says_in_one_screen_what_is_missing_and_the_ways_on
     said = command("run", LUAD)
     assert said.code == 2
     assert_explains(
-        said.err, "--slides tcga-luad=DIR", "--rehearse", "532 slides", "110 of 110 patients", "column `path`"
+        said.err,
+        "--slides tcga-luad=DIR",
+        "download-list",
+        "--rehearse",
+        "532 slides",
+        "110 of 110 patients",
+        "column `path`",
     )
     assert len(said.err.splitlines()) <= 24
     assert not Path("reports").exists()
@@ -47,7 +53,9 @@ def test_a_run_without_slides_says_in_one_screen_what_is_missing_and_the_ways_on
         ("selection:", "selektion:", ["selektion", "Did you mean `selection`?"]),
         ("backbone: uni,", "backbone: uno,", ["arms[1].backbone", "Did you mean `uni`?"]),
         ("seeds: [1]", "seeds: !!python/object/apply:os.system ['touch pwned']", ["line", "tag"]),
+        ("seeds: [1]", "seeds: !!set {3, 1}", ["line", "tag"]),
         ("seeds: [1]", "seeds: [1]\nseeds: [2]", ["duplicate key"]),
+        ("adapt: frozen}", "adapt: frozen, training: {lr_backbone: 1.0e-5}}", ["arms[2].training.lr_backbone"]),
         ("aggregator: tapfm,", "aggregator: clam,", ["arms[0].aggregator", "clam-sb, clam-mb"]),
         ("regions: none", "regions: tumour", ["Not available yet", "tiles.regions"]),
         ("  EGFR: {}", "  EGFR: {}\n  BRAFF: {}", ["BRAFF", "no such column"]),
@@ -113,6 +121,8 @@ def test_a_label_that_is_no_label_is_explained(command: Command, study: Path) ->
         (["--slides", "tcga-luad=nowhere"], ["nowhere", "folder"]),
         (["--weights", "uni=nowhere.bin"], ["--weights uni", "nowhere.bin"]),
         (["--device", "abacus"], ["--device", "abacus"]),
+        (["--slides", "tcga-luad=~nobody-at-all/x"], ["--slides tcga-luad", "nobody-at-all"]),
+        (["--rehearse", "--out", LUAD], ["luad.yaml"]),
     ],
 )
 def test_a_wrong_option_is_explained(command: Command, arguments: list[str], words: list[str]) -> None:
