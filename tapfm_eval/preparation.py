@@ -170,7 +170,7 @@ def _missing(search: SlideSearch, cohort: Cohort) -> list[Problem]:
         problems.append(
             Problem(str(cohort.manifest.path), "a slide for each patient",
                     f"{len(search.unlinked)} of {len(cohort.patients)} patients without slide_id and path",
-                    "Fill in both columns, one row a slide.")
+                    "Fill in both columns, one row a slide; `tapfm-eval cohort link` matches files to patients.")
         )  # fmt: skip
     return problems
 
