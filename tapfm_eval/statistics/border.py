@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -102,20 +103,41 @@ def check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
 
 
 def check_random(rng: np.random.Generator | None, replicates: int, method: str) -> np.random.Generator:
-    """Give the generator back, once it and the number of replicates are fit for the resampling called `method`.
+    """Give the generator of the resampling called `method`: the one passed, or one with seed 0 where it is None.
 
     Raises:
-        StatisticsError: no generator, or fewer than 2 replicates.
+        StatisticsError: something other than a generator, or not a whole number of at least 2 replicates.
     """
     problems: list[Problem] = []
-    if rng is None:
-        remedy = "Pass rng=np.random.default_rng(seed); nothing here draws an unseeded number."
-        problems.append(Problem("rng", f"a numpy Generator for method={method!r}", "None", remedy))
-    if replicates < 2:
-        problems.append(Problem("replicates", "at least 2", str(replicates), "2000 is usual."))
-    if problems or rng is None:
+    given: object = rng  # whatever the annotation promises
+    if given is not None and not isinstance(given, np.random.Generator):
+        expected = f"a numpy Generator for method={method!r}"
+        problems.append(Problem("rng", expected, repr(given), "Pass rng=np.random.default_rng(seed)."))
+    count: object = replicates
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
+        problems.append(Problem("replicates", "at least 2, a whole number", repr(count), "2000 is usual."))
+    if problems:
         raise StatisticsError(problems)
-    return rng
+    return np.random.default_rng(0) if rng is None else rng
+
+
+def name_array(values: ArrayLike) -> NDArray[Any]:
+    """Give group names as an array in which every one keeps its type; numpy alone turns ["a", nan] into two names."""
+    if isinstance(values, np.ndarray):
+        return values
+    kept = np.asarray(values, dtype=object)
+    if all(isinstance(value, str) for value in kept.flat):
+        return np.asarray(values, dtype=np.str_)
+    numeric = all(isinstance(value, bool | int | float | np.number | np.bool_) for value in kept.flat)
+    return np.asarray(values) if numeric else kept
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a group name is None, NaN, pandas' NA or NaT, or empty."""
+    try:
+        return value is None or bool(value != value) or value in ("", b"")
+    except TypeError:  # pandas' NA has no truth value
+        return True
 
 
 def _numbers(values: ArrayLike, name: str, problems: list[Problem]) -> Floats | None:
@@ -163,20 +185,20 @@ def _check_scores(
 
 
 def _codes(groups: ArrayLike | None, name: str, rows: int, problems: list[Problem]) -> Codes | None:
-    """Give group names of any sortable type as 0..groups-1 in sorted order."""
+    """Give group names of any sortable type as 0..groups-1 in sorted order, or note which cannot be used."""
     if groups is None:
         return None
-    array = np.asarray(groups)
+    array = name_array(groups)
     if array.shape != (rows,):
         problems.append(Problem(name, f"shape ({rows},)", f"shape {array.shape}", "Give one group name a row."))
         return None
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        got = f"{int(np.isnan(array).sum())} NaN"
+    if array.dtype.kind in "fOUS" and (missing := sum(map(is_missing, array.tolist()))):
+        got = f"{missing} missing or empty"
         problems.append(Problem(name, "a group for every row", got, "A row of its own needs a name of its own."))
         return None
     try:
         return np.unique(array, return_inverse=True)[1]
     except TypeError:
-        got = "values that cannot be sorted (missing, or of mixed types)"
+        got = "values that cannot be sorted (of mixed types)"
         problems.append(Problem(name, "group names of one type", got, "Give integers or strings."))
         return None

@@ -21,7 +21,7 @@ from tapfm_eval.statistics.hypotheses import (
     wording,
 )
 from tapfm_eval.statistics.records import Comparison
-from tapfm_eval.statistics.resampling import exchanged_differences, percentile_limits, resampled_aurocs
+from tapfm_eval.statistics.resampling import bootstrap_limits, exchanged_differences, resampled_aurocs
 
 PAIRED_TESTS = {"t": "Satterthwaite t", "z": "z"}
 UNPAIRED_TESTS = {"t": "Welch t", "satterthwaite": "Satterthwaite t", "z": "z"}
@@ -54,7 +54,8 @@ def compare_auroc(
             `compare_auroc_unpaired`); wasteful on the same patients.
         test: "t" refers the ratio to Student's t with Satterthwaite's df from the positive and negative parts of the
             difference; "z" to the normal distribution, as pROC. Type I error at nominal .05 with 3 / 5 / 10 / 20
-            positives: up to .16 / .11 / .08 / .06 for z, at most .053 for t.
+            positives: up to .16 / .11 / .08 / .06 for z, at most .053 for t, where the two scores have the same shape;
+            up to .25 for t where their positives spread very differently (docs/statistics-auroc.md).
         level: of the two-sided interval. Under a true difference of .05 between highly correlated scores at AUROC .85
             the 95 % t interval covers .88 / .90 / .93 / .94 with 3 / 5 / 10 / 20 positives, else .93 or more.
         hypothesis: what the p-value is about: "two-sided"; "superiority" (H0: A <= B, one-sided); "inferiority"
@@ -68,7 +69,8 @@ def compare_auroc(
             themselves (never 0), with the interval of `test`; for hypotheses without margin.
         clusters: (n,), the patient of each row.
         strata: (n,), e.g. the test fold; scores are compared within strata only (see `auroc_covariance`).
-        rng: for the bootstrap and the permutation test; `replicates` is their number.
+        rng: for the bootstrap and the permutation test; None is a generator with seed 0, so that the same data give the
+            same result. `replicates` is their number.
 
     Returns:
         Where the difference has no variance: p = 1 if it is 0 (the same order of patients, or both AUROCs 1), NaN with
@@ -81,6 +83,8 @@ def compare_auroc(
     (doi:10.1002/sim.2149).
     """
     question = ask(hypothesis, margin, level)
+    if not isinstance(paired, bool | np.bool_):
+        raise StatisticsError(Problem("paired", "True or False", repr(paired), "The test is named by test=."))
     check_choice(test, tuple(PAIRED_TESTS if paired else UNPAIRED_TESTS), "test")
     check_choice(method, ("delong", "bootstrap", "permutation"), "method")
     if method != "delong" and not paired:
@@ -88,8 +92,7 @@ def compare_auroc(
     if method == "permutation" and hypothesis in WITH_MARGIN:
         remedy = "Exchanging scores can only test for no difference; use 'delong' or 'bootstrap'."
         raise StatisticsError(Problem("method", f"'delong' or 'bootstrap' for {hypothesis}", repr(method), remedy))
-    if method != "delong":
-        rng = check_random(rng, replicates, method)
+    generator = None if method == "delong" else check_random(rng, replicates, method)
     observed = observe(labels, {"scores_a": scores_a, "scores_b": scores_b}, clusters=clusters, strata=strata)
     aurocs = covariance_of(observed)
     part = aurocs.by_target[0]
@@ -99,12 +102,13 @@ def compare_auroc(
         arms = (spread(aurocs, [[1.0], [0.0]]), spread(aurocs, [[0.0], [1.0]]))
         return _decide_unpaired(arms, (part.patients, part.patients), test, question, counts, note)
     difference = spread(aurocs, [[1.0], [-1.0]])
-    if rng is None or np.isnan(difference.value):
+    if generator is None or np.isnan(difference.value):
         return _decide_paired(observed, aurocs, difference, test, question, counts, note)
     if method == "bootstrap":
-        return _bootstrap(observed, difference, question, counts, rng, replicates, note)
+        fewest = min(part.positive_patients, part.negative_patients)
+        return _bootstrap(observed, difference, question, counts, fewest, generator, replicates, note)
     by_test = _decide_paired(observed, aurocs, difference, test, question, counts, note)
-    return _permutation(observed, by_test, question, rng, replicates, note)
+    return _permutation(observed, by_test, question, generator, replicates, note)
 
 
 def compare_auroc_unpaired(
@@ -209,6 +213,7 @@ def _bootstrap(
     difference: Spread,
     question: Question,
     counts: Counts,
+    fewest: int,
     rng: np.random.Generator,
     replicates: int,
     note: str,
@@ -216,13 +221,13 @@ def _bootstrap(
     method = f"paired bootstrap (stratified percentile, {replicates} replicates){note}"
     drawn = resampled_aurocs(observed, rng, replicates)
     differences = drawn[:, 0, 0] - drawn[:, 1, 0]
-    error = float(differences.std(ddof=1))
-    if not error > 0:
+    lower, upper, reason = bootstrap_limits(differences, question.level, fewest)
+    if reason is not None:
         if _same_order(observed):
             return no_difference(question, counts, method, df=np.inf, interval=True)
-        return undecided(difference.value, question, counts, method, "all bootstrap differences are equal")
+        return undecided(difference.value, question, counts, method, reason)
+    error = float(differences.std(ddof=1))
     statistic, p_value = statistic_and_p(difference.value, error, np.inf, question)
-    lower, upper = percentile_limits(differences, question.level)
     name = method + wording(question)
     return Comparison(difference.value, lower, upper, question.level, statistic, np.inf, p_value, name, *_tuple(counts))
 

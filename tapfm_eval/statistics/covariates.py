@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Codes, Floats
+from tapfm_eval.statistics.border import Codes, Floats, name_array
 from tapfm_eval.statistics.groups import named_groups
 
 
@@ -35,7 +35,7 @@ def covariate_design(covariates: Mapping[str, ArrayLike], keep: np.ndarray) -> D
     codes: list[Codes] = []
     for name, values in covariates.items():
         where = f"covariates[{name!r}]"
-        array = np.asarray(values)
+        array = name_array(values)
         try:
             groups = named_groups(array, keep.size, where)
         except StatisticsError as error:

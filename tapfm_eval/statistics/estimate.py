@@ -16,7 +16,7 @@ from tapfm_eval.statistics.intervals import (
     wald_limits,
 )
 from tapfm_eval.statistics.records import Estimate
-from tapfm_eval.statistics.resampling import percentile_limits, resampled_aurocs
+from tapfm_eval.statistics.resampling import bootstrap_limits, resampled_aurocs
 
 METHODS = ("auto", "delong", "delong-logit", "logit-t", "newcombe5", "envelope", "bootstrap")
 
@@ -76,8 +76,8 @@ def auroc(
         newcombe5: Newcombe's method 5, from A and the counts alone (patients, if clustered).
         envelope: the smaller lower and the larger upper limit of `newcombe5` and `logit-t`.
         bootstrap: percentiles of `replicates` resamples of patients within class (and stratum), drawn from `rng`;
-            the value is the estimate, not their mean. No cure for few positives (it covers .6-.8 with 3 to 5), and
-            [1, 1] at A = 1.
+            the value is the estimate, not their mean. No cure for few positives (it covers .6-.8 with 3 to 5);
+            no limits with one patient of a class or where all resamples agree (A = 1).
     Measured coverage of 95 % intervals is in docs/statistics-auroc.md; `auto` stayed at .94 or above in all 60 cells (3
     to 50 positives of 400, AUROC .70 to .95, four shapes).
 
@@ -88,12 +88,13 @@ def auroc(
             positive patients of 120 with 2.2 slides on average).
         strata: (n,), e.g. the test fold; scores are compared within strata only (see `auroc_covariance`); auto then
             covers .959 or more (5 to 50 positives in 5 folds).
+        rng: for the bootstrap; None is a generator with seed 0, so that the same data give the same limits.
 
     Returns:
         NaN with a reason if a class is missing; NaN limits with a reason where the method cannot give any.
 
     Raises:
-        StatisticsError: malformed arrays (all faults listed), an unknown method, `bootstrap` without `rng`.
+        StatisticsError: malformed arrays (all faults listed), an unknown method, unusable `rng` or `replicates`.
 
     Example:
         >>> estimate = auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], method="delong")
@@ -120,8 +121,9 @@ def estimate_of(
         limits = TargetLimits(np.nan, np.nan, method, aurocs.reasons[0])
     elif method == "bootstrap" and rng is not None:
         drawn = resampled_aurocs(observed, rng, replicates)[:, 0, 0]
-        lower, upper = percentile_limits(drawn, level)
-        limits = TargetLimits(lower, upper, f"bootstrap (stratified percentile, {replicates} replicates)", None)
+        fewest = min(part.positive_patients, part.negative_patients)
+        lower, upper, reason = bootstrap_limits(drawn, level, fewest)
+        limits = TargetLimits(lower, upper, f"bootstrap (stratified percentile, {replicates} replicates)", reason)
     else:
         limits = limits_of(aurocs, 0, 0, level, method)
     return Estimate(

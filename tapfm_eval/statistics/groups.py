@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Codes
+from tapfm_eval.statistics.border import Codes, is_missing, name_array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,14 +18,14 @@ class Groups:
 
 
 def named_groups(values: ArrayLike, rows: int, where: str) -> Groups:
-    """Groups from strings, numbers or booleans; None, NaN and the empty string are missing.
+    """Groups from strings, numbers or booleans; None, NaN, pandas' NA and the empty string are missing.
 
     Numbers are ordered by size, everything else by name.
 
     Raises:
         StatisticsError: unless there is one value a row.
     """
-    array = np.asarray(values)
+    array = name_array(values)
     if array.shape != (rows,):
         got = f"shape {array.shape}"
         raise StatisticsError(Problem(where, f"one value for each of {rows} labels", got, "Give one group a row."))
@@ -34,14 +34,10 @@ def named_groups(values: ArrayLike, rows: int, where: str) -> Groups:
         distinct, places = np.unique(array[known], return_inverse=True)
         names = tuple(str(value) if array.dtype.kind == "b" else f"{value:g}" for value in distinct)
     else:
-        texts = np.array(["" if _is_missing(value) else str(value) for value in array.tolist()], dtype=np.str_)
+        texts = np.array(["" if is_missing(value) else str(value) for value in array.tolist()], dtype=np.str_)
         known = texts != ""
         distinct_texts, places = np.unique(texts[known], return_inverse=True)
         names = tuple(distinct_texts.tolist())
     codes = np.full(rows, -1, dtype=np.intp)
     codes[known] = places
     return Groups(names, codes)
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and value != value)

@@ -51,7 +51,7 @@ def ask(hypothesis: str, margin: float | None, level: float) -> Question:
         problems.append(Problem("margin", f"none for hypothesis {hypothesis!r}", repr(margin), remedy))
     if problems:
         raise StatisticsError(problems)
-    return Question(hypothesis, margin or 0.0, level)
+    return Question(hypothesis, float(margin or 0.0), float(level))
 
 
 def decide(difference: Spread, question: Question, counts: Counts, method: str) -> Comparison:

@@ -12,6 +12,8 @@ from scipy.special import chdtri, expit
 
 from tapfm_eval.statistics.border import Floats
 
+_STATIONARY = 1e-4  # mean score per row up to which a fit counts as a maximum
+_FLAT = 1e-12  # information below which a likelihood is flat to rounding
 _SEPARATED = 1e-7  # objective of the separation problem above which a separating direction exists
 
 
@@ -33,6 +35,8 @@ def fit_logistic(design: Floats, positive: NDArray[np.bool_], offset: Floats | N
         positive: (n,) the outcome.
         offset: (n,) added to the linear predictor with coefficient 1.
 
+    A lone intercept is found by bracketing where Newton steps, from offsets near certainty, run away.
+
     Source for the test of separation, a linear programme: Albert and Anderson 1984, doi:10.1093/biomet/71.1.1;
     Konis 2007, doi:10.5287/ora-dmkgkqvn8.
     """
@@ -42,18 +46,38 @@ def fit_logistic(design: Floats, positive: NDArray[np.bool_], offset: Floats | N
         return LogisticFit(np.full(columns, math.nan), np.full((columns, columns), math.nan), math.nan, reason)
     from statsmodels.genmod.families import Binomial  # pulls in pandas: over a second, paid only here
     from statsmodels.genmod.generalized_linear_model import GLM
-    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationWarning
 
     model = GLM(positive.astype(np.float64), design, family=Binomial(), offset=offset)
     # R's stopping rule |change of deviance| < 1e-8 (|deviance| + 0.1), so that standard errors, which both programs
     # take from the weights of the last step, agree with R's to the last digits
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         # it warns of separation whenever fitted risks come near 0 and 1; the exact test above has ruled it out
         warnings.simplefilter("ignore", PerfectSeparationWarning)
+        # a fit that went astray is told by its reason below, not by a warning
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         fit = model.fit(maxiter=200, atol=1e-9, rtol=1e-8)
     coefficients = np.asarray(fit.params, dtype=np.float64)
     linear = design @ coefficients + (0.0 if offset is None else offset)
+    # at a maximum the residuals are orthogonal to every column; `converged` alone also holds on a plateau
+    slope = np.abs((design / np.abs(design).max(axis=0)).T @ (positive - expit(linear)))
+    if not fit.converged or not (slope <= _STATIONARY * positive.size).all():
+        if columns == 1 and offset is not None and (design == 1).all():
+            return _fit_intercept(positive, offset)
+        reason = "the fit did not converge"
+        return LogisticFit(np.full(columns, math.nan), np.full((columns, columns), math.nan), math.nan, reason)
     return LogisticFit(coefficients, np.asarray(fit.cov_params(), dtype=np.float64), log_likelihood(linear, positive))
+
+
+def _fit_intercept(positive: NDArray[np.bool_], offset: Floats) -> LogisticFit:
+    intercept = best_intercept(offset, positive)
+    linear = intercept + offset
+    information = float((expit(linear) * expit(-linear)).sum())
+    if not information > _FLAT:
+        reason = "every fitted risk is 0 or 1, so that the intercept is not determined"
+        return LogisticFit(np.full(1, math.nan), np.full((1, 1), math.nan), math.nan, reason)
+    return LogisticFit(np.array([intercept]), np.array([[1.0 / information]]), log_likelihood(linear, positive))
 
 
 def fit_slope(logits: Floats, positive: NDArray[np.bool_]) -> LogisticFit:

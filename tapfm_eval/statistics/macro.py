@@ -12,7 +12,7 @@ from tapfm_eval.statistics.estimate import METHODS, estimate_of, limits_of, stra
 from tapfm_eval.statistics.hypotheses import Counts, ask, decide, no_difference
 from tapfm_eval.statistics.intervals import logit_limits, mover_limits, wald_limits
 from tapfm_eval.statistics.records import Comparison, Estimate
-from tapfm_eval.statistics.resampling import percentile_limits, resampled_aurocs
+from tapfm_eval.statistics.resampling import bootstrap_limits, resampled_aurocs
 
 
 def macro_auroc(
@@ -33,7 +33,8 @@ def macro_auroc(
             estimates recovery (MOVER) with the correlations of `auroc_covariance`; for one target exactly `auroc`.
             A correlation that is not estimable (one positive patient, A of 0 or 1) is taken as 1, the widest.
         delong: mean +- z se from the joint covariance, clipped to [0, 1]; delong-logit: the same on the logit scale.
-        bootstrap: percentiles; patients drawn once for all targets (see `resampled_aurocs`), from `rng`.
+        bootstrap: percentiles; patients drawn once for all targets (see `resampled_aurocs`), from `rng`
+            (None is a generator with seed 0).
     Measured coverage of 95 % intervals with four targets, two of them rare (2 to 6 % of 300 patients): auto .955 to
     .981, logit-t .92 to .97, delong .81 to .95 (docs/statistics-auroc.md).
 
@@ -48,7 +49,7 @@ def macro_auroc(
         names the target (from 0) if any target lacks a class: a target is never dropped from the mean.
 
     Raises:
-        StatisticsError: malformed arrays (all faults listed), an unknown method, `bootstrap` without `rng`.
+        StatisticsError: malformed arrays (all faults listed), an unknown method, unusable `rng` or `replicates`.
 
     Sources: Zou & Donner 2008 (doi:10.1002/sim.3095); DeLong, DeLong & Clarke-Pearson 1988 (doi:10.2307/2531595).
     """
@@ -64,8 +65,8 @@ def macro_auroc(
         pass
     elif method == "bootstrap" and rng is not None:
         drawn = resampled_aurocs(observed, rng, replicates)[:, 0, :].mean(axis=1)
-        lower, upper = percentile_limits(drawn, level)
-        name, reason = f"bootstrap (percentile, {replicates} replicates)", None
+        lower, upper, reason = bootstrap_limits(drawn, level)
+        name = f"bootstrap (percentile, {replicates} replicates)"
     elif method in ("delong", "delong-logit"):
         rule = wald_limits if method == "delong" else logit_limits
         lower, upper = (float(limit) for limit in rule(mean.value, mean.variance, level))
@@ -196,7 +197,7 @@ def pooled(observed: Observed) -> Observed:
     clusters = np.arange(rows) if observed.clusters is None else observed.clusters
     return Observed(
         labels=observed.labels.reshape(-1, 1),
-        scores=observed.scores.reshape(-1, rows * targets, 1),
+        scores=observed.scores.reshape(observed.scores.shape[0], rows * targets, 1),
         clusters=np.repeat(clusters, targets),
         strata=None if observed.strata is None else np.repeat(observed.strata, targets),
     )

@@ -125,6 +125,7 @@ def operating_point_from_counts(
     (7.9006, 5.2306)
     """
     check_counts({"tp": tp, "fp": fp, "tn": tn, "fn": fn}, level)
+    tp, fp, tn, fn, level = int(tp), int(fp), int(tn), int(fn), float(level)
     return _from_counts(math.nan, tp, fp, tn, fn, level, method, prevalence)
 
 
@@ -250,7 +251,7 @@ def _from_counts(
         reason=youden.reason,
     )
     return OperatingPoint(
-        threshold=threshold,
+        threshold=float(threshold),
         tp=tp,
         fp=fp,
         tn=tn,

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from tapfm_eval.errors import Problem, StatisticsError
 from tapfm_eval.statistics.border import Floats, check_choice, check_random, observe
 from tapfm_eval.statistics.records import Estimate
-from tapfm_eval.statistics.resampling import percentile_limits, resampled
+from tapfm_eval.statistics.resampling import bootstrap_limits, resampled
 
 
 def partial_auroc(
@@ -33,10 +33,12 @@ def partial_auroc(
         focus: "specificity" or "sensitivity".
         at_least: in [0, 1).
         clusters: (n,), the patient of each row, for the bootstrap.
-        rng: draws the stratified percentile bootstrap; without it there is a value, no interval, and a `reason`.
+        rng: draws the stratified percentile bootstrap; None is a generator with seed 0, so that the same data give the
+            same limits.
 
     Returns:
-        NaN with a reason if a class is missing, or if `corrected` and the area lies below the diagonal's.
+        NaN with a reason if a class is missing, or if `corrected` and the area lies below the diagonal's; NaN limits
+        with a reason if a class has one patient or all resamples agree.
 
     Raises:
         StatisticsError: malformed arrays (all faults listed), an unknown focus, a bound outside [0, 1).
@@ -47,6 +49,7 @@ def partial_auroc(
     if not 0.0 <= at_least < 1.0:
         remedy = "0.9 takes the part from 0.9 to 1."
         raise StatisticsError(Problem("at_least", "a number in [0, 1)", repr(at_least), remedy))
+    generator = check_random(rng, replicates, "bootstrap")
     observed = observe(labels, {"scores": scores}, clusters=clusters, level=level)
     known = ~np.isnan(observed.labels[:, 0])
     positive, values = observed.labels[known, 0] == 1, observed.scores[0, known, 0]
@@ -58,13 +61,11 @@ def partial_auroc(
         return Estimate(np.nan, np.nan, np.nan, level, method, n, m, patients, f"no {absent}")
     curve = _Curve(positive, values, focus, 1.0 - at_least)
     value = float(curve.areas(np.ones((n, 1)))[0])
-    lower, upper = np.nan, np.nan
-    reason: str | None = "the interval is a bootstrap and needs rng"
-    if rng is not None:
-        check_random(rng, replicates, "bootstrap")
-        drawn = resampled(observed, rng, replicates, lambda weights: curve.areas(weights[known]))
-        lower, upper = percentile_limits(drawn, level)
-        method, reason = f"{method}; bootstrap (stratified percentile, {replicates} replicates)", None
+    drawn = resampled(observed, generator, replicates, lambda weights: curve.areas(weights[known]))
+    units = np.flatnonzero(known) if observed.clusters is None else observed.clusters[known]
+    fewest = min(np.unique(units[positive]).size, np.unique(units[~positive]).size)
+    lower, upper, reason = bootstrap_limits(drawn, level, fewest)
+    method = f"{method}; bootstrap (stratified percentile, {replicates} replicates)"
     if corrected:
         value, lower, upper = (_mcclish(area, 1.0 - at_least) for area in (value, lower, upper))
         if value < 0.5:

@@ -194,7 +194,7 @@ def sample_size_paired_auroc(
     positives = math.nan
     if reason is None:
         z_beta = float(ndtri(power))
-        spread = z_alpha_of(alpha, alternative) * math.sqrt(null_variance) + z_beta * math.sqrt(variance)
+        spread = z_alpha_of(alpha, alternative) * math.sqrt(max(0.0, null_variance)) + z_beta * math.sqrt(variance)
         positives = (spread / (moments.auroc_a - moments.auroc_b)) ** 2
     a, b = moments.auroc_a, moments.auroc_b
     return PairedPower(

@@ -103,7 +103,7 @@ def average_precision(
     1.0
     """
     check_choice(method, METHODS, "method")
-    generator = check_random(np.random.default_rng(0) if rng is None else rng, replicates, method)
+    generator = check_random(rng, replicates, method)
     rows = known_rows(labels, scores, clusters=clusters, level=level)
     if not rows.positives:
         absent = "no positives" if rows.n else "no row with a known label"

@@ -48,6 +48,7 @@ def likelihood_ratios(
     doi:10.1177/0962280210383081 (MOVER-R).
     """
     check_counts({"tp": tp, "fp": fp, "tn": tn, "fn": fn}, level)
+    tp, fp, tn, fn, level = int(tp), int(fp), int(tn), int(fn), float(level)
     check_choice(method, RATIO_METHODS, "method")
     return _ratio(tp, fp, tn, fn, True, level, method), _ratio(tp, fp, tn, fn, False, level, method)
 
@@ -79,10 +80,12 @@ def predictive_values(
     0.2937
     """
     check_counts({"tp": tp, "fp": fp, "tn": tn, "fn": fn}, level)
+    tp, fp, tn, fn, level = int(tp), int(fp), int(tn), int(fn), float(level)
     check_choice(method, PREDICTIVE_METHODS, "method")
     if not 0 < prevalence < 1:
         expected = "a share strictly between 0 and 1"
         raise StatisticsError(Problem("prevalence", expected, repr(prevalence), "State the intended use's prevalence."))
+    prevalence = float(prevalence)
     odds = prevalence / (1 - prevalence)
     ratio_method = "log" if method == "logit" else method
     positive = _ratio(tp, fp, tn, fn, True, level, ratio_method)

@@ -41,6 +41,7 @@ def proportion(successes: int, n: int, *, level: float = 0.95, method: str = "wi
     (0.727364, 0.934443)
     """
     check_counts({"successes": successes, "n": n}, level)
+    successes, n, level = int(successes), int(n), float(level)
     check_choice(method, PROPORTION_METHODS, "method")
     if successes > n:
         raise StatisticsError(
@@ -110,6 +111,7 @@ def mcnemar(
     0.143463
     """
     check_counts({"both": both, "only_a": only_a, "only_b": only_b, "neither": neither}, level)
+    both, only_a, only_b, neither, level = int(both), int(only_a), int(only_b), int(neither), float(level)
     check_choice(method, MCNEMAR_METHODS, "method")
     name = f"McNemar {method}, interval Newcombe paired score"
     n, discordant = both + only_a + only_b + neither, only_a + only_b

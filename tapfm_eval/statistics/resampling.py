@@ -10,6 +10,8 @@ from tapfm_eval.statistics.placements import placement_counts
 
 MINIMUM_GROUP = 10  # patients; smaller groups of equal labels are resampled together, or they would hardly vary
 CHUNK = 4_000_000  # weights held at once
+ATTEMPTS = 20  # draws per usable sample, on average, before resampling is given up
+_DUST = 1e-12  # draws that differ by less do so by rounding
 
 
 def percentile_limits(draws: Floats, level: float) -> tuple[float, float]:
@@ -18,15 +20,31 @@ def percentile_limits(draws: Floats, level: float) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
+def bootstrap_limits(draws: Floats, level: float, fewest: int | None = None) -> tuple[float, float, str | None]:
+    """Give `percentile_limits`, or NaN and the reason why the draws say nothing about the spread.
+
+    `fewest` are the patients of the smaller class; a single one is in every resample, so that its class never varies.
+    """
+    if fewest is not None and fewest < 2:
+        return np.nan, np.nan, "limits: the bootstrap needs two patients of each class"
+    if np.isnan(draws).any():
+        return np.nan, np.nan, "limits: hardly any resample keeps both classes of every target"
+    if float(np.ptp(draws)) <= _DUST:
+        return np.nan, np.nan, "limits: the bootstrap shows no variance"
+    return *percentile_limits(draws, level), None
+
+
 def resampled(
     observed: Observed, rng: np.random.Generator, replicates: int, statistic: Callable[[Floats], Floats]
 ) -> Floats:
     """Give a statistic of bootstrap samples of patients, (replicates, ...).
 
     `statistic` takes how often each row was drawn, (rows, size), and gives (size, ...), NaN for a sample that cannot be
-    used; such a sample is drawn again. Patients are drawn with replacement within groups of the same stratum and the
-    same labels, so that with one target the class sizes stay fixed. With more than two sets of labels (several
-    targets, or patients holding both labels), groups of fewer than 10 patients are pooled.
+    used; such a sample is drawn again, and all are NaN where that takes more than 20 draws for a usable one.
+
+    Patients are drawn with replacement within groups of the same stratum and the same labels, so that with one target
+    the class sizes stay fixed. With more than two sets of labels (several targets, or patients holding both labels),
+    groups of fewer than 10 patients are pooled.
     """
     groups = _groups(observed)
     units = sum(group.size for group in groups)
@@ -34,6 +52,7 @@ def resampled(
     clusters = np.arange(rows) if observed.clusters is None else observed.clusters
     drawn: list[Floats] = []
     missing = replicates
+    attempts = 0
     while missing > 0:
         size = min(missing, max(CHUNK // max(rows, 1), 1))
         weights = np.zeros((units, size))
@@ -43,6 +62,9 @@ def resampled(
         usable = ~np.isnan(values.reshape(size, -1)).any(axis=1)
         drawn.append(values[usable])
         missing -= int(usable.sum())
+        attempts += size
+        if missing > 0 and attempts >= ATTEMPTS * replicates:
+            return np.full((replicates, *values.shape[1:]), np.nan)
     return np.concatenate(drawn)
 
 

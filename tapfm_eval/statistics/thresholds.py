@@ -6,6 +6,7 @@ The rule is always "positive if score >= threshold". What a threshold is worth e
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -161,7 +162,7 @@ def _parsed_rule(rule: str | Mapping[str, float]) -> tuple[str, float]:
     if isinstance(rule, Mapping) and len(rule) == 1:
         kind = next(iter(rule))
         target: object = rule[kind]  # as read from a file, whatever the annotation promises
-        if kind in RULES and isinstance(target, int | float) and not isinstance(target, bool) and 0 < target <= 1:
+        if kind in RULES and not isinstance(target, bool) and isinstance(target, Real) and 0 < float(target) <= 1:
             return kind, float(target)
     raise StatisticsError(
         Problem(

@@ -1,6 +1,8 @@
 """One AUROC: agreement with pROC, the slow twin, each interval's rule, and what happens at the edges."""
 
+import dataclasses
 import doctest
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from scipy.stats import t as student
 from slow_twin import delong, obuchowski, stratified
 
 from tapfm_eval.errors import StatisticsError
-from tapfm_eval.statistics import auroc, auroc_variance, estimate
+from tapfm_eval.statistics import (
+    auroc,
+    auroc_variance,
+    estimate,
+    mcnemar,
+    operating_point_from_counts,
+    predictive_values,
+    proportion,
+    threshold_at,
+)
 
 CASES = [
     (case, marker)
@@ -262,7 +273,7 @@ def test_faults_at_the_border_are_all_listed_with_counts():
     assert "labels: expected 0, 1 or NaN (unknown), got 1 of 4 values that are not (such as 2)" in text
     assert "scores: expected finite scores, got 2 NaN and 1 infinite among 4 scores" in text
     assert "clusters: expected shape (4,), got shape (2,)" in text
-    assert "strata: expected a group for every row, got 1 NaN" in text
+    assert "strata: expected a group for every row, got 1 missing or empty" in text
     assert "level: expected a number between 0 and 1, got 95" in text
 
 
@@ -275,8 +286,17 @@ def test_faults_at_the_border_are_all_listed_with_counts():
         ([0, [1]], [0.1, 0.2], {}, "labels: expected a rectangular array"),
         ([0, 1], [0.1, object()], {}, "scores: expected numbers"),
         ([0, 1], [0.1, 0.2], {"method": "DeLong"}, "method: expected one of auto, delong"),
-        ([0, 1], [0.1, 0.2], {"method": "bootstrap"}, "rng: expected a numpy Generator"),
-        ([0, 1], [0.1, 0.2], {"clusters": np.array(["a", None], dtype=object)}, "clusters: expected group names"),
+        ([0, 1], [0.1, 0.2], {"method": "bootstrap", "rng": 3}, "rng: expected a numpy Generator"),
+        ([0, 1], [0.1, 0.2], {"method": "bootstrap", "replicates": 20.5}, "replicates: expected at least 2"),
+        (
+            [0, 1],
+            [0.1, 0.2],
+            {"clusters": np.array(["a", None], dtype=object)},
+            "clusters: expected a group for every row, got 1",
+        ),
+        ([0, 1], [0.1, 0.2], {"clusters": ["a", float("nan")]}, "clusters: expected a group for every row, got 1"),
+        ([0, 1], [0.1, 0.2], {"strata": ["", ""]}, "strata: expected a group for every row, got 2 missing or empty"),
+        ([0, 1], [0.1, 0.2], {"clusters": ["a", 1]}, "clusters: expected group names of one type"),
         (
             [0, 1],
             [0.1, 0.2],
@@ -308,3 +328,34 @@ def test_examples_in_docstrings_hold():
     tried = doctest.testmod(estimate)
     assert tried.attempted > 0
     assert tried.failed == 0
+
+
+def test_bootstrap_without_a_generator_takes_seed_0():
+    labels, scores = np.repeat([0, 1], 12), np.random.default_rng(3).random(24)
+    own = auroc(labels, scores, method="bootstrap", replicates=100)
+    assert own == auroc(labels, scores, method="bootstrap", rng=np.random.default_rng(0), replicates=100)
+    assert own.lower < own.value < own.upper
+
+
+def test_bootstrap_that_cannot_vary_has_no_limits():
+    for labels, scores, words in (
+        ([0, 0, 0, 1], [1, 2, 4, 3], "needs two patients of each class"),
+        ([0, 0, 1, 1], [1, 2, 3, 4], "shows no variance"),
+    ):
+        found = auroc(labels, scores, method="bootstrap", replicates=50)
+        assert np.isnan([found.lower, found.upper]).all()
+        assert not np.isnan(found.value)
+        assert words in found.reason
+
+
+def test_records_of_numpy_counts_can_be_written_as_json():
+    for record in (
+        proportion(np.int64(3), np.int64(9), level=np.float32(0.5)),
+        mcnemar(*np.array([5, 3, 2, 9])),
+        predictive_values(*np.array([9, 3, 20, 2]), np.float32(0.25)),
+        operating_point_from_counts(*np.array([9, 3, 20, 2])),
+        threshold_at(np.array([0, 0, 1, 1]), np.arange(4.0), {"at_sensitivity": np.float32(0.5)}),
+        auroc_variance(np.array([0, 0, 1, 1]), np.array([1, 3, 2, 4])),
+        auroc(np.array([0, 0, 1, 1]), np.array([1, 3, 2, 4]), clusters=["a", "b", "c", "c"]),
+    ):
+        assert json.loads(json.dumps(dataclasses.asdict(record)))

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from tapfm_eval.errors import StatisticsError
 from tapfm_eval.statistics import apply_recalibration, calibration, fit_recalibration
+from tapfm_eval.statistics.logistic import fit_logistic
 
 
 def case_arrays(name):
@@ -182,3 +183,26 @@ def test_row_order_does_not_matter_and_classes_mirror(seed):
     assert shuffled.slope.value == pytest.approx(found.slope.value, abs=1e-6, nan_ok=True)
     assert mirrored.brier.value == pytest.approx(found.brier.value)
     assert mirrored.intercept.value == pytest.approx(-found.intercept.value, abs=1e-5)
+
+
+def test_confident_discrete_predictions_get_the_intercept_that_balances_the_counts():
+    rng = np.random.default_rng(0)
+    y = (rng.random(200) < 0.2) * 1.0
+    p = np.where(rng.random(200) < 0.8, y, 1 - y)
+    fit = fit_recalibration(y, p, method="intercept")
+    assert fit.reason is None
+    assert apply_recalibration(fit, p).sum() == pytest.approx(y.sum(), abs=1e-6)
+    found = calibration(y, p, clip=1e-6)
+    assert found.intercept.value == pytest.approx(fit.intercept, abs=1e-9)
+    assert found.intercept.lower < found.intercept.value < found.intercept.upper
+
+
+def test_a_fit_that_stops_short_of_the_maximum_is_not_estimable():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(200)
+    design = np.column_stack([np.ones(200), x])
+    positive = rng.random(200) < 0.5
+    offset = np.where(rng.random(200) < 0.5, 30.0, -30.0)  # Newton steps from here run away
+    fit = fit_logistic(design, positive, offset=offset)
+    assert fit.reason == "the fit did not converge"
+    assert np.isnan(fit.coefficients).all()

@@ -304,7 +304,8 @@ def test_strata_are_compared_within():
         ({"hypothesis": "non-inferiority"}, "margin: expected a number in (0, 1)"),
         ({"hypothesis": "equivalence", "margin": -0.1}, "margin: expected a number in (0, 1)"),
         ({"margin": 0.1}, "margin: expected none"),
-        ({"method": "bootstrap"}, "rng: expected a numpy Generator"),
+        ({"method": "bootstrap", "rng": "seed"}, "rng: expected a numpy Generator"),
+        ({"paired": "yes"}, "paired: expected True or False"),
         ({"method": "bootstrap", "paired": False}, "method: expected 'delong' with paired=False"),
         ({"method": "permutation", "hypothesis": "equivalence", "margin": 0.1}, "method: expected 'delong' or"),
         ({"level": 1.0}, "level: expected a number between 0 and 1"),
@@ -321,3 +322,17 @@ def test_faults_of_unpaired_groups_carry_their_names():
         compare_auroc_unpaired([0, 1], [1, 2], [0, 1], [1, 2, 3])
     with pytest.raises(StatisticsError, match="labels_a: expected 0, 1 or NaN"):
         compare_auroc_unpaired([0, 7], [1, 2], [0, 1], [1, 2])
+
+
+def test_bootstrap_of_one_positive_decides_nothing():
+    labels = np.array([1.0] + [0.0] * 9)
+    first, second = np.arange(10)[::-1], np.array([5.5, 9, 8, 7, 6, 5, 4, 3, 2, 1])
+    found = compare_auroc(labels, first, second, method="bootstrap", replicates=100)
+    assert found.value == pytest.approx(4 / 9)
+    assert np.isnan([found.lower, found.upper, found.p_value]).all()
+    assert "two patients of each class" in found.reason
+
+
+def test_a_generator_does_not_turn_delong_into_a_permutation_test():
+    labels, first, second = sample()
+    assert compare_auroc(labels, first, second, rng=np.random.default_rng(0)) == compare_auroc(labels, first, second)

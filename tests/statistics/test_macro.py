@@ -201,7 +201,7 @@ def test_bootstrap_draws_again_when_a_rare_target_loses_its_class():
 def test_misuse_is_refused_by_name(rule):
     labels, scores = sample()
     for call, words in (
-        (lambda: rule(labels, scores[0], method="bootstrap"), "rng: expected"),
+        (lambda: rule(labels, scores[0], method="bootstrap", rng=1), "rng: expected"),
         (lambda: rule(labels, scores[0], method="mean"), "method: expected one of auto"),
         (lambda: rule(labels[:, 0], scores[0, :, 0]), "labels: expected shape (n, targets)"),
         (lambda: rule(labels, scores[0][:, :1]), "scores: expected shape (120, 2) as labels"),
@@ -209,3 +209,17 @@ def test_misuse_is_refused_by_name(rule):
         with pytest.raises(StatisticsError) as caught:
             call()
         assert words in str(caught.value)
+
+
+def test_micro_auroc_of_no_rows_is_not_estimable():
+    found = micro_auroc(np.empty((0, 2)), np.empty((0, 2)))
+    assert np.isnan([found.value, found.lower, found.upper]).all()
+    assert found.reason
+
+
+def test_resampling_gives_up_where_hardly_any_sample_keeps_every_class():
+    labels = np.zeros((60, 12))
+    labels[np.arange(12), np.arange(12)] = 1.0  # twelve targets of one positive each: .63 ** 12 of samples keep all
+    found = macro_auroc(labels, np.random.default_rng(0).random((60, 12)), method="bootstrap", replicates=50)
+    assert np.isnan([found.lower, found.upper]).all()
+    assert found.reason == "limits: hardly any resample keeps both classes of every target"

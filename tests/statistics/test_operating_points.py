@@ -236,3 +236,10 @@ def test_row_order_and_shifts_do_not_matter(rows, seed):
 def test_a_rule_that_only_calling_nobody_meets_gives_an_infinite_threshold():
     found = threshold_at([0, 1], [0.9, 0.1], {"at_specificity": 1.0})
     assert (found.threshold, found.sensitivity, found.specificity) == (math.inf, 0.0, 1.0)
+
+
+def test_a_target_may_be_any_real_number_but_no_truth_value():
+    half = threshold_at([0, 0, 1, 1], [0.1, 0.3, 0.5, 0.9], {"at_sensitivity": np.float32(0.5)})
+    assert half == threshold_at([0, 0, 1, 1], [0.1, 0.3, 0.5, 0.9], {"at_sensitivity": 0.5})
+    with pytest.raises(StatisticsError, match="rule"):
+        threshold_at([0, 1], [0.1, 0.3], {"at_sensitivity": True})

@@ -40,11 +40,13 @@ def test_bootstrap_of_the_whole_range_is_that_of_the_auroc():
     assert (whole.lower, whole.upper) == pytest.approx((twin.lower, twin.upper), abs=1e-12)
 
 
-def test_an_interval_needs_a_generator_and_respects_patients():
+def test_an_interval_takes_seed_0_and_respects_patients():
     case = load("P17")
     bare = partial_auroc(case["y"], case["s1"])
-    assert np.isnan([bare.lower, bare.upper]).all()
-    assert bare.reason == "the interval is a bootstrap and needs rng"
+    assert bare == partial_auroc(case["y"], case["s1"], rng=np.random.default_rng(0))
+    one = partial_auroc([0, 0, 0, 1], [1, 2, 4, 3], at_least=0.0, replicates=50)
+    assert np.isnan([one.lower, one.upper]).all()
+    assert "two patients of each class" in one.reason
     widths = []
     for clusters in (None, case["patient"]):
         found = partial_auroc(

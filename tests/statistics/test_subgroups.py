@@ -120,3 +120,23 @@ def test_relabelled_levels_and_row_order_change_nothing(seed):
     assert other.heterogeneity.statistic == pytest.approx(found.heterogeneity.statistic, rel=1e-9)
     assert [one.auroc.value for one in other.levels] == [one.auroc.value for one in found.levels][::-1]
     assert found.levels[0].auroc == auroc(labels[:20], scores[:20])
+
+
+class NoTruth:
+    """As pandas' NA: a comparison with it has no truth value."""
+
+    def __eq__(self, other):
+        return self
+
+    __ne__ = __eq__
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError
+
+
+@pytest.mark.parametrize("hole", [None, math.nan, "", NoTruth()])
+def test_a_missing_level_in_a_list_of_names_is_counted_and_no_level(hole):
+    found = subgroup_auroc([0, 1, 0, 1, 0], [1, 2, 3, 4, 5], ["a", "a", np.str_("b"), "b", hole])
+    assert [one.name for one in found.levels] == ["a", "b"]
+    assert found.missing == 1
