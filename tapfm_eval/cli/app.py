@@ -10,7 +10,9 @@ import typer
 
 from tapfm_eval import __version__
 from tapfm_eval.cli.audit import audit
+from tapfm_eval.cli.backbones import backbones_app
 from tapfm_eval.cli.cohort import cohort_app
+from tapfm_eval.cli.protocol import ProtocolPath, protocol_app
 from tapfm_eval.cli.split import EXAMPLE as SPLIT_EXAMPLE
 from tapfm_eval.cli.split import split
 from tapfm_eval.errors import InputError, Problem
@@ -23,15 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-protocol_app = typer.Typer(help="Look at protocols.", no_args_is_help=True)
 app.add_typer(protocol_app, name="protocol")
 app.command("audit", epilog="Example: `tapfm-eval audit protocols/luad.yaml`")(audit)
 app.command("split", epilog=SPLIT_EXAMPLE)(split)
 app.add_typer(cohort_app, name="cohort")
-backbones_app = typer.Typer(help="Look at backbones.", no_args_is_help=True)
 app.add_typer(backbones_app, name="backbones")
 
-ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol YAML, such as protocols/luad.yaml.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
 
 
@@ -141,53 +140,3 @@ def report(
         raise InputError(problems)
     written, _ = write_analysis(folder, formats=wanted, paper=paper)
     typer.echo(f"Report: {_shown(folder, written)}")
-
-
-@protocol_app.command("show", epilog="Example: `tapfm-eval protocol show protocols/luad.yaml`")
-def protocol_show(
-    protocol: ProtocolPath,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
-) -> None:
-    """Print the resolved protocol, every default written out."""
-    from tapfm_eval.backbones.cards import CARDS
-    from tapfm_eval.protocol.load import protocol_sha256, protocol_yaml, read_protocol
-
-    read = read_protocol(protocol, backbones=CARDS)
-    if as_json:
-        typer.echo(read.model_dump_json(indent=2))
-    else:
-        typer.echo(f"# sha256 {protocol_sha256(read)}\n{protocol_yaml(read)}", nl=False)
-
-
-@protocol_app.command("schema", epilog="Example: `tapfm-eval protocol schema > protocol.schema.json`")
-def protocol_schema() -> None:
-    """Print the JSON schema of a protocol, for editors."""
-    import json
-
-    from tapfm_eval.protocol.load import protocol_schema as schema
-
-    typer.echo(json.dumps(schema(), indent=2))
-
-
-@backbones_app.command("list", epilog="Example: `tapfm-eval backbones list`")
-def backbones_list(as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False) -> None:
-    """Print the backbones that protocols may name, with their licences."""
-    from tapfm_eval.backbones.cards import CARDS
-
-    if as_json:
-        import json
-
-        from tapfm_eval.serialise import plain
-
-        typer.echo(json.dumps([plain(card) for card in CARDS.values()], indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "model", "parameters", "input", "access", "licence", box=None, pad_edge=False)
-    for card in CARDS.values():
-        table.add_row(
-            card.name, card.title, f"{card.parameters / 1e6:,.0f} M", f"{card.tile_px} px at {card.mpp} um/px",
-            "on request" if card.gated else "open", card.licence,
-        )  # fmt: skip
-    Console().print(table)
