@@ -8,12 +8,13 @@ RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
 JOBS ?= 2
 
-.PHONY: help rehearse test test-long lint types benchmarks clean
+.PHONY: help rehearse test test-long lint types docs benchmarks clean
 
 help:
 	@echo "make rehearse    try the whole study on synthetic slides and write its report"
 	@echo "make test        lint, types and tests"
 	@echo "make test-long   the tests that take longer"
+	@echo "make docs        write the command reference anew"
 	@echo "make benchmarks  speed and coverage, printed side by side"
 
 $(BIN)/python:
@@ -43,6 +44,9 @@ test: lint types
 
 test-long: $(TESTING)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m long
+
+docs: $(RUNTIME)
+	$(BIN)/typer tapfm_eval.cli.app utils docs --name tapfm-eval --output docs/cli.md
 
 benchmarks: $(TESTING)
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; done

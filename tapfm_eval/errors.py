@@ -60,6 +60,14 @@ class StatisticsError(InputError):
     """Arrays handed to a statistic are malformed: NaN scores, labels other than 0 and 1, shapes that disagree."""
 
 
+class UnreadableSlideError(SlideError):
+    """Tiles of a slide that was readable when they were laid cannot be read now."""
+
+    def __init__(self, slide_id: str, problem: Problem) -> None:
+        self.slide_id = slide_id
+        super().__init__(problem)
+
+
 class RunError(InputError):
     """The run folder is in a state that the command cannot work with."""
 
@@ -68,3 +76,9 @@ class StudyError(TapfmEvalError):
     """The study ran and stopped on a finding: too many failed slides, audit errors, a failed rehearsal check."""
 
     exit_code = 1
+
+
+class PausedError(TapfmEvalError):
+    """A signal stopped the command midway with everything kept; the same command resumes."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

@@ -8,17 +8,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tapfm_eval import __version__
-from tapfm_eval.backbones.cards import CARDS, BackboneCard, stand_in
+from tapfm_eval.backbones.cards import CARDS, BackboneCard, card_sha256, stand_in
 from tapfm_eval.cohort.load import Cohort, load_cohorts
-from tapfm_eval.cohort.locate import SlideSearch, find_slides
+from tapfm_eval.cohort.locate import SlideSearch, find_slides, regions_sha256
 from tapfm_eval.errors import InputError, Problem, ProtocolError, SlideError
 from tapfm_eval.progress import Reporter
-from tapfm_eval.protocol.load import protocol_sha256
+from tapfm_eval.protocol.load import protocol_sha256, read_protocol
+from tapfm_eval.protocol.lock import (
+    Lock,
+    Look,
+    differences,
+    find_looks,
+    lock_path,
+    lock_problems,
+    lock_text,
+    look_problems,
+    read_lock,
+)
 from tapfm_eval.protocol.schema import LastBlocks, Protocol
+from tapfm_eval.rehearsal.expected import draw_expected
 from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
-from tapfm_eval.rundir import RunFolder, run_id, sha256_file
+from tapfm_eval.rundir import RunFolder, run_id, sha256_file, write_text
 from tapfm_eval.slides.reader import open_slide
-from tapfm_eval.stages.tiling import allowed_failures
+from tapfm_eval.slides.tiles import tile_spec
+from tapfm_eval.stages.tiling import allowed_failures, slide_regions
 
 LOCAL_PATHS = Path("paths.toml")
 
@@ -52,6 +65,7 @@ class Prepared:
     cards: Mapping[str, BackboneCard]
     planted: Mapping[str, float] | None  # None for a real run
     hashes: Mapping[str, str]
+    earlier: tuple[Look, ...] = ()  # runs of this protocol id that looked at test patients before this one
 
 
 def local_paths(file: Path = LOCAL_PATHS) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -124,7 +138,82 @@ def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
         raise ProtocolError(dict.fromkeys(problems))
 
 
+def load_study(protocol: Protocol, path: Path, options: RunOptions) -> dict[str, Cohort]:
+    """The cohorts of a study; in a rehearsal a cohort that is only expected is drawn.
+
+    Raises:
+        ProtocolError: A real run of a protocol whose development cohort is only expected.
+        InputError: The problems of all manifests and splits.
+    """
+    expected = [name for name, plan in protocol.cohorts.items() if plan.expected is not None]
+    if not expected or options.rehearse:
+        return load_cohorts(protocol, path.parent, draw_expected(protocol))
+    raise ProtocolError(
+        Problem(
+            f"{path}, cohorts.{name}", "`manifest` and `split` of your development cohort", "`expected` alone",
+            "In a copy of the protocol with an id of its own, write in place of `expected:` the lines "
+            "`manifest: FILE` (CSV, one row a slide: patient_id, slide_id, path, and a column for each of "
+            f"{', '.join(protocol.column(target, name) for target in protocol.targets)}; docs/guide.md, step 3) and "
+            "`split: FILE`, which `tapfm-eval split MANIFEST` makes. "
+            f"`tapfm-eval run {path} --rehearse` tries the whole study now, without any of these.",
+        )
+        for name in expected
+    )  # fmt: skip
+
+
+def lock_protocol(path: Path, out: Path) -> tuple[Lock, tuple[str, ...] | None]:
+    """Writes the lock of a protocol beside it.
+
+    Args:
+        path: The protocol.
+        out: The folder under which its runs lie.
+
+    Returns:
+        The lock, and the names of what it had otherwise before; None where there was no lock of this version.
+
+    Raises:
+        ProtocolError: A run has looked at test patients under this version with other content.
+        InputError: Protocol, manifests or splits are wrong.
+    """
+    protocol = read_protocol(path, backbones=CARDS)
+    now = _content(protocol, load_cohorts(protocol, path.parent))
+    problems = look_problems(path, find_looks(out, protocol.id, protocol.version), now)
+    before = read_lock(lock_path(path))
+    same = before is not None and (before.id, before.version) == (now.id, now.version)
+    if problems:
+        raise ProtocolError(problems)
+    write_text(lock_path(path), lock_text(now))
+    return now, differences(before.sha256, now.sha256) if before is not None and same else None
+
+
+def _content(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> Lock:
+    """What the version of a protocol stands for, as it is now."""
+    return Lock(protocol.id, protocol.version, _hashes(protocol, cohorts, {}))
+
+
+def _refuse_other_content(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, out: Path) -> None:
+    """Holds a version to one content: that of its lock, and that under which test patients were looked at."""
+    now = _content(protocol, cohorts)
+    problems = lock_problems(path, read_lock(lock_path(path)), now)
+    problems = problems or look_problems(path, find_looks(out, protocol.id, protocol.version), now)
+    if problems:
+        raise ProtocolError(problems)
+
+
+def look_section(earlier: tuple[Look, ...]) -> dict[str, dict[str, str]]:
+    """A section of the provenance that names earlier looks at test patients; none where there was none."""
+    said = {f"{look.folder.parent.name}/{look.folder.name}": look.time for look in earlier}
+    return {"earlier looks at test patients": said} if said else {}
+
+
+def _earlier_looks(out: Path, protocol_id: str, folder: Path) -> tuple[Look, ...]:
+    looks = find_looks(out, protocol_id)
+    own = next((look.time for look in looks if look.folder == folder), None)
+    return tuple(look for look in looks if look.folder != folder and (own is None or look.time < own))
+
+
 def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, options: RunOptions) -> Prepared:
+    _refuse_other_content(protocol, cohorts, path, options.out)
     searches = tuple(find_slides(cohort, options.slides.get(name)) for name, cohort in cohorts.items())
     problems = [problem for search in searches for problem in _missing(search, cohorts[search.cohort])]
     problems += [
@@ -138,12 +227,15 @@ def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, o
         raise InputError([*problems, Problem(str(path), "slides for every cohort", "none or some missing", way_on)])
     _refuse_unreadable(searches, protocol)
     hashes = _hashes(protocol, cohorts, options.weights)
+    if protocol.tiles.regions != "none":
+        hashes |= {f"regions {search.cohort}": regions_sha256(search.files) for search in searches}
     identity = run_id({"version": __version__, **hashes})
     folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
     local = _copy_inputs(protocol, cohorts, folder)
     return Prepared(
         protocol, hashes["protocol"], identity, folder, load_cohorts(local, folder.root / "inputs"), searches,
         {arm.backbone: CARDS[arm.backbone] for arm in protocol.arms}, None, hashes,
+        _earlier_looks(options.out, protocol.id, folder.root),
     )  # fmt: skip
 
 
@@ -182,8 +274,8 @@ def _refuse_unreadable(searches: tuple[SlideSearch, ...], protocol: Protocol) ->
         failed: list[Problem] = []
         for file in search.files:
             try:
-                with open_slide(file.path, slide_id=file.slide_id, manifest_mpp=file.manifest_mpp):
-                    pass
+                with open_slide(file.path, slide_id=file.slide_id, manifest_mpp=file.manifest_mpp) as reader:
+                    slide_regions(file, reader.info, tile_spec(protocol.tiles))
             except SlideError as error:
                 failed += error.problems
         if len(failed) > allowed_failures(protocol.failures, len(search.files)):
@@ -221,6 +313,8 @@ def prepare_rehearsal(
 def _hashes(protocol: Protocol, cohorts: Mapping[str, Cohort], weights: Mapping[str, Path]) -> dict[str, str]:
     """Everything that defines a run, by name."""
     found = {"protocol": protocol_sha256(protocol)}
+    for arm in protocol.arms:
+        found[f"card {arm.backbone}"] = card_sha256(CARDS[arm.backbone])
     for name, cohort in cohorts.items():
         found[f"manifest {name}"] = cohort.manifest.sha256
         if cohort.split is not None:

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30
+SECONDS_OF_RATE = 600.0  # a slide may take a minute, and one alone says little
 
 
 class _RateColumn(ProgressColumn):
@@ -28,38 +29,70 @@ class _RateColumn(ProgressColumn):
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
+        return Text(_rate(speed), style="progress.data.speed")
+
+
+class Advance:
+    """Told how many more items of a stage are done; may raise to stop between two items."""
+
+    def __init__(self, show: Callable[[int], None], skipped: Callable[[int], None], check: Callable[[], None]) -> None:
+        self._show, self._skipped, self._check = show, skipped, check
+
+    def __call__(self, count: int) -> None:
+        self._show(count)
+        self._check()
+
+    def skip(self, count: int) -> None:
+        """Tells that so many items were done before, so that they count neither as fast nor as to be done."""
+        if count:
+            self._skipped(count)
+
+
+def skip(advance: Callable[[int], None], count: int) -> None:
+    """Tells a stage that so many of its items were done in an earlier session."""
+    (advance.skip if isinstance(advance, Advance) else advance)(count)
 
 
 class Reporter:
-    """Shows stages on stderr; with `quiet` it shows nothing. Where stderr is no terminal, each stage is one line."""
+    """Shows stages on stderr; with `quiet` it shows nothing. Where stderr is no terminal, each stage is a few lines."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.check: Callable[[], None] = lambda: None  # asked after every item; may raise to stop there
 
     def say(self, message: str) -> None:
         """One line of text."""
         self.console.print(message, markup=False, soft_wrap=True)
 
-    def _lines(self, name: str, total: int) -> Callable[[int], None]:
-        """Progress for log files: a line at the start, then one a while with what is done and the time left."""
+    def _lines(self, name: str, total: int) -> Advance:
+        """Progress for log files: a line at the start, then one a while with what is done, the rate and time left."""
         self.say(f"{name} ({total})")
         started = said = time.monotonic()
-        done = 0
+        done = skipped = 0
 
-        def advance(count: int) -> None:
+        def show(count: int) -> None:
             nonlocal done, said
             done += count
             now = time.monotonic()
             if done and now - said >= SECONDS_BETWEEN_LINES:
                 said = now
-                left = timedelta(seconds=round((now - started) / done * (total - done)))
-                self.say(f"  {name}: {done} of {total}, {left} left")
+                each = (now - started) / done
+                left = timedelta(seconds=round(each * max(0, total - skipped - done)))
+                self.say(f"  {name}: {skipped + done} of {total}, {_rate(1 / each)}, {left} left")
 
-        return advance
+        def skip_over(count: int) -> None:
+            nonlocal skipped, started
+            skipped += count
+            started = time.monotonic()
+            self.say(f"  {name}: going on from {skipped} of {total}")
+
+        return Advance(show, skip_over, self._checked)
+
+    def _checked(self) -> None:
+        self.check()
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
         """A stage of `total` items; yields a function that is told how many more are done."""
         if not self.console.is_terminal:
             yield self._lines(name, total)
@@ -73,6 +106,15 @@ class Reporter:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self.console, speed_estimate_period=SECONDS_OF_RATE) as progress:
             task = progress.add_task(name, total=total)
-            yield lambda count: progress.advance(task, count)
+            # rich estimates the rate from the steps it saw: those of an earlier session must not be among them
+            yield Advance(
+                lambda count: progress.advance(task, count),
+                lambda count: progress.reset(task, total=total, completed=int(progress.tasks[0].completed) + count),
+                self._checked,
+            )
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"

@@ -2,23 +2,28 @@
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tapfm_eval.analysis import analyse, panels_of
 from tapfm_eval.audit.findings import Finding, findings_of
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.flow import Exclusion
-from tapfm_eval.cohort.load import load_cohorts
+from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.errors import Problem, RunError
+from tapfm_eval.fingerprints import record_analysis
 from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.rehearsal.check import check_rehearsal
-from tapfm_eval.rehearsal.plan import CHANGES
+from tapfm_eval.rehearsal.plan import changes_of
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
 from tapfm_eval.report.write import write_report
 from tapfm_eval.results import RehearsalCheck, UnitResult
-from tapfm_eval.rundir import RunFolder, write_text
+from tapfm_eval.rundir import RunFolder, sha256_file, write_text
+from tapfm_eval.scoring.inputs import is_scored, scored_inputs
 from tapfm_eval.serialise import results_json
 
 
@@ -33,6 +38,7 @@ def write_analysis(
     inputs = report_inputs(root)
     write_text(RunFolder(root).results, results_json(inputs.results))
     written = write_report(inputs, root, formats=formats, paper=paper)
+    record_analysis(root, formats, paper)
     checks = () if inputs.rehearsal is None else inputs.rehearsal.checks
     return written, checks
 
@@ -49,37 +55,53 @@ def report_inputs(root: Path) -> ReportInputs:
             Problem(str(root), "the folder of a finished run", "no predictions.csv in it",
                     "Name a folder as the last line of `tapfm-eval run` printed it; an unfinished run resumes.")
         )  # fmt: skip
+    if is_scored(root):
+        return scored_inputs(root)
     protocol = read_protocol(folder.protocol, backbones=CARDS, as_run=True)
-    stated = json.loads(folder.provenance.read_text(encoding="utf-8"))
     predictions = read_predictions(folder.predictions)
-    cohorts = load_cohorts(_localised(protocol, root), root / "inputs")
-    failures = json.loads((root / "failures.json").read_text(encoding="utf-8"))["failures"]
-    failed = [Exclusion(*row) for row in failures]
-    audited = _findings(root / "audit.json")
-    results = analyse(protocol, predictions, cohorts, failed)
+    cohorts = run_cohorts(protocol, root)
+    with _as_written(folder.provenance) as stated:
+        planted = stated["planted"]
+        if planted is not None:
+            planted = {str(target): float(auroc) for target, auroc in planted.items()}
+        identity = str(stated["protocol_sha256"]), str(stated["run_id"])
+        sections = {str(title): dict(entries) for title, entries in stated["sections"].items()}
+    # a report in somebody's hands then says which predictions it was made from
+    sections.setdefault("hashes (sha256)", {})["predictions"] = sha256_file(folder.predictions)
+    with _as_written(root / "audit.json") as audited:
+        findings: tuple[Finding, ...] = findings_of(audited)
+    results = analyse(protocol, predictions, cohorts, run_failures(root))
     summary = None
-    if stated["planted"] is not None:
-        checks = check_rehearsal(protocol, panels_of(predictions, protocol), stated["planted"])
-        summary = RehearsalSummary(stated["planted"], checks, CHANGES)
-    return ReportInputs(
-        protocol,
-        stated["protocol_sha256"],
-        stated["run_id"],
-        results,
-        _unit_results(folder),
-        stated["sections"],
-        summary,
-        audited,
-    )
+    if planted is not None:
+        summary = RehearsalSummary(
+            planted, check_rehearsal(protocol, panels_of(predictions, protocol), planted), changes_of(cohorts)
+        )
+    return ReportInputs(protocol, *identity, results, _unit_results(folder), sections, summary, findings)
 
 
-def _findings(path: Path) -> tuple[Finding, ...]:
-    if not path.is_file():
-        raise RunError(
-            Problem(str(path), "the findings of the run's audit", "no such file",
-                    "Run the same command again: it keeps what is done and writes them anew.")
-        )  # fmt: skip
-    return findings_of(json.loads(path.read_text(encoding="utf-8")))
+def run_cohorts(protocol: Protocol, root: Path) -> dict[str, Cohort]:
+    """The cohorts of a run, from the copies of manifests and splits in its folder."""
+    return load_cohorts(_localised(protocol, root), root / "inputs")
+
+
+def run_failures(root: Path) -> list[Exclusion]:
+    """The slides that left a run after its manifests were read."""
+    with _as_written(root / "failures.json") as content:
+        return [Exclusion(*row) for row in content["failures"]]
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[Any]:
+    """The content of a JSON file of a run; whatever goes wrong while it is taken apart is the file's fault."""
+    remedy = "Run the same command again: it keeps what is done and writes the file anew."
+    try:
+        yield json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        missing = str(error.filename or path)
+        raise RunError(Problem(missing, "a file of every run", "no such file", remedy)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        got = f"{type(error).__name__}: {error}"[:120]
+        raise RunError(Problem(str(path), "the file as the run wrote it", got, remedy)) from None
 
 
 def _localised(protocol: Protocol, root: Path) -> Protocol:
@@ -91,19 +113,17 @@ def _localised(protocol: Protocol, root: Path) -> Protocol:
 
 
 def _unit_results(folder: RunFolder) -> tuple[UnitResult, ...]:
-    units = []
-    for path in sorted((folder.root / "arms").glob("*/seed-*/fold-*/selection.json")):
-        chosen = json.loads(path.read_text(encoding="utf-8"))
-        with (path.parent / "history.csv").open(encoding="utf-8", newline="") as file:
-            history = list(csv.DictReader(file))
-        units.append(
-            UnitResult(
-                chosen["arm"], chosen["seed"], chosen["fold"], chosen["epochs"], chosen["selected_epoch"],
-                chosen["validation_auroc"], tuple(chosen["metric_targets"]), chosen["seconds"],
-                chosen["peak_memory_mb"],
-                tuple(float(row["train_loss"]) for row in history),
-                tuple(float(row["validation_loss"]) for row in history),
-                tuple(float(row["validation_auroc"]) for row in history),
-            )
+    return tuple(_unit_result(path) for path in sorted((folder.root / "arms").glob("*/seed-*/fold-*/selection.json")))
+
+
+def _unit_result(path: Path) -> UnitResult:
+    with _as_written(path) as chosen, (path.parent / "history.csv").open(encoding="utf-8", newline="") as file:
+        history = list(csv.DictReader(file))
+        return UnitResult(
+            chosen["arm"], chosen["seed"], chosen["fold"], chosen["epochs"], chosen["selected_epoch"],
+            chosen["validation_auroc"], tuple(chosen["metric_targets"]), chosen["seconds"],
+            chosen["peak_memory_mb"],
+            tuple(float(row["train_loss"]) for row in history),
+            tuple(float(row["validation_loss"]) for row in history),
+            tuple(float(row["validation_auroc"]) for row in history),
         )  # fmt: skip
-    return tuple(units)

@@ -5,8 +5,11 @@ from typing import Literal
 
 from tapfm_eval.cohort.flow import Exclusion, FlowStep
 from tapfm_eval.statistics.records import Comparison, Estimate
+from tapfm_eval.statistics.reliability import ReliabilityBin
 
 EvaluatedSplit = Literal["validation", "test", "external"]
+StudyPart = Literal["train", "validation", "test", "external", "all"]
+Scale = Literal["as they are", "recalibrated"]  # of scores: the model's own, or after a fit on validation patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,23 @@ class RocCurve:
     split: EvaluatedSplit
     false_positive_rate: tuple[float, ...]
     true_positive_rate: tuple[float, ...]
+    band: "RocBand | None" = None  # None where a class is missing
+
+
+@dataclass(frozen=True, slots=True)
+class RocBand:
+    """Limits of the sensitivity at each of a few false positive rates, each by itself and not for the whole curve."""
+
+    false_positive_rate: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    level: float
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
 class MacroResult:
-    """Mean of the targets' AUROCs of one arm."""
+    """Mean of the targets' AUROCs of one arm, and the AUROC of all its pairs of patient and target."""
 
     arm: str
     cohort: str
@@ -46,6 +61,7 @@ class MacroResult:
     targets: tuple[str, ...]  # the targets that could be averaged
     left_out: tuple[str, ...]  # those that could not, for want of a class
     macro: Estimate
+    micro: Estimate  # n and positives count pairs, clusters count patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,24 @@ class OperatingPointResult:
     specificity: Estimate
     ppv: Estimate
     npv: Estimate
+    avoided: Estimate  # share of patients below the threshold: confirmatory tests that rule-out would save
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCaseResult:
+    """An operating point if every patient without a usable slide had been called wrongly, or rightly."""
+
+    rule: str
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    failed_positives: int  # patients with label 1 of whom no slide could be used
+    failed_negatives: int
+    worst_sensitivity: float
+    best_sensitivity: float
+    worst_specificity: float
+    best_specificity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +151,127 @@ class SubgroupResult:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """Agreement of scores with observed frequencies, as they are."""
+    """Agreement of scores with observed frequencies."""
 
     target: str
     arm: str
     cohort: str
     split: EvaluatedSplit
+    scale: Scale
     intercept: Estimate
     slope: Estimate
     observed_expected: Estimate
     brier: Estimate
+    bins: tuple[ReliabilityBin, ...]  # tenths of the patients by score, ascending
+    curve: "ReliabilityCurve | None"  # None where it cannot be smoothed
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityCurve:
+    """Locally linear observed share against score, and its mean distance from the diagonal over patients."""
+
+    predicted: tuple[float, ...]  # ascending
+    observed: tuple[float, ...]
+    mean_distance: float  # integrated calibration index
+
+
+@dataclass(frozen=True, slots=True)
+class RecalibrationResult:
+    """A logistic recalibration of one arm's scores, fitted on validation patients alone."""
+
+    target: str
+    arm: str
+    intercept: float  # NaN with a reason where no finite fit exists: scores then stay as they are
+    slope: float
+    n: int
+    positives: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCurveResult:
+    """Net benefit per patient, in units of true positives, at each threshold risk; treating none is 0."""
+
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    scale: Scale
+    n: int
+    positives: int
+    thresholds: tuple[float, ...]
+    net_benefit: tuple[float, ...]
+    lower: tuple[float, ...]  # at each threshold by itself
+    upper: tuple[float, ...]
+    treat_all: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlResult:
+    """How far covariates get without any slide: a negative control."""
+
+    covariates: tuple[str, ...]
+    target: str
+    cohort: str
+    split: EvaluatedSplit
+    auroc: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class StratifiedResult:
+    """What remains of an AUROC when patients are compared within strata of something else only."""
+
+    variable: str  # a covariate, or another target
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    crude: Estimate  # patients whose stratum is known, compared across strata
+    within: Estimate
+    missing: int  # patients whose stratum is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class AddedValueResult:
+    """Whether the score tells more than clinical covariates do."""
+
+    covariates: tuple[str, ...]
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    log_odds: Estimate  # per standard deviation of the score on the logit scale, covariates held
+    chi_squared: float
+    p_value: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRow:
+    """One line of a table of patients' characteristics, in one part of a cohort."""
+
+    variable: str
+    level: str  # of a category; `mutated` of a target; empty for a number
+    cohort: str
+    part: StudyPart
+    patients: int  # in the part
+    known: int  # of whom the variable is known
+    count: int  # of them in this level; for a number, all that are known
+    median: float  # of a number, else NaN
+    lower_quartile: float
+    upper_quartile: float
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineDifference:
+    """Standardised difference of a variable between two parts; over folds, that of the fold where it is largest."""
+
+    variable: str
+    cohort: str
+    part: StudyPart
+    reference_cohort: str
+    reference_part: StudyPart
+    smd: float  # of means or shares for one number or two levels, signed; Mahalanobis length for more levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +314,15 @@ class Results:
     primary: PrimaryResult | None
     comparisons: tuple[ComparisonResult, ...]
     operating_points: tuple[OperatingPointResult, ...]
+    failed_cases: tuple[FailedCaseResult, ...]
+    recalibrations: tuple[RecalibrationResult, ...]
     calibrations: tuple[CalibrationResult, ...]
+    decision_curves: tuple[DecisionCurveResult, ...]
     subgroups: tuple[SubgroupResult, ...]
+    controls: tuple[ControlResult, ...]
+    stratified: tuple[StratifiedResult, ...]
+    added_values: tuple[AddedValueResult, ...]
+    baseline: tuple[BaselineRow, ...]
+    baseline_differences: tuple[BaselineDifference, ...]
     flow: tuple[FlowStep, ...]
     exclusions: tuple[Exclusion, ...]

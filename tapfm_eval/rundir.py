@@ -3,33 +3,73 @@
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tapfm_eval.errors import Problem, RunError
 
+TEMPORARY = ".tmp"  # how the names of files end that are being written
+LOOKED = "test and external patients predicted"
+PREDICTED = "predicted"
+REPORTED = "labels of test and external patients used"
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a temporary file beside `path`, and renames it there once it is on the disk, or not at all.
+
+    Raises:
+        RunError: The system refused, a full disk for example; whatever lay at `path` still does.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        Problem(str(path), "a file that can be written", error.strerror or str(error),
+                "Free space or give another folder with --out; the same command resumes.")
+    )  # fmt: skip
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlast a power cut; some file systems have no such thing for folders."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written in a folder; only who holds the folder's lock may."""
+    for left in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):
+            left.unlink()
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise RunError(
-            Problem(str(path), "a file that can be written", error.strerror or str(error),
-                    "Free space or give another folder with --out; the same command resumes.")
-        ) from None  # fmt: skip
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    """Writes a file whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_whole(path, write)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -91,11 +131,81 @@ class RunFolder:
         """Hashes, versions, device, command."""
         return self.root / "provenance.json"
 
+    def lock(self, name: str) -> Path:
+        """Where the lock of a part of the run lies; `name` may hold slashes."""
+        return self.root / "locks" / name
+
     def journal(self, event: str, **details: object) -> None:
-        """Appends one event with its time to `journal.jsonl`."""
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **details})
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "journal.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Appends one event with its time to `journal.jsonl`.
+
+        Raises:
+            RunError: The line cannot be written.
+        """
+        content = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **details}
+        line = json.dumps(content, ensure_ascii=False).encode()
+        path = self.root / "journal.jsonl"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with path.open("a+b") as file:
+                file.seek(0, os.SEEK_END)
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # a process was killed amid its line: the next one stays whole
+                        line = b"\n" + line
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+    def events(self) -> tuple[dict[str, object], ...]:
+        """What the journal holds, oldest first; a torn line is passed over."""
+        try:
+            text = (self.root / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ()
+        found = []
+        for line in text.splitlines():
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                found.append(event)
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One time that a model's predictions of test or external patients were made under a version of a protocol."""
+
+    time: str  # ISO 8601, UTC
+    run: str  # id of the run that looked
+    what: str  # `all units`, or which were predicted once more
+
+
+def looks(folder: RunFolder) -> tuple[Look, ...]:
+    """Every look that this run knows of, oldest first: one is what a protocol allows, and rehearsals do not count.
+
+    Known are the run's own looks, and those that other runs of the same protocol and version, kept beside it, had
+    made by the time of its own: they stand in its own journal, so that the list needs nothing but the folder.
+    """
+    found: dict[Look, None] = {}
+    for event in folder.events():
+        if event["event"] == LOOKED:
+            others = event.get("others")
+            for other in others if isinstance(others, list) else ():
+                if isinstance(other, dict):
+                    found[Look(str(other.get("time")), str(other.get("run")), str(other.get("what")))] = None
+            found[Look(str(event.get("time")), folder.root.name, str(event.get("what", "all units")))] = None
+    return tuple(sorted(found, key=lambda look: look.time))
+
+
+def looks_of_others(folder: RunFolder) -> tuple[Look, ...]:
+    """The looks of the runs beside this one, which are of the same protocol and version; not of rehearsals."""
+    found: list[Look] = []
+    for other in sorted(folder.root.parent.glob("*/journal.jsonl")):
+        if other.parent != folder.root and not other.parent.name.startswith("rehearsal-"):
+            beside = RunFolder(other.parent)
+            found += [look for look in looks(beside) if look.run == beside.root.name]
+    return tuple(sorted(found, key=lambda look: look.time))

@@ -11,12 +11,13 @@ from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.flow import Exclusion
-from tapfm_eval.cohort.load import load_cohorts
 from tapfm_eval.errors import InputError, Problem, RunError, StudyError
 from tapfm_eval.preparation import (
     Prepared,
     RunOptions,
     check_options,
+    load_study,
+    look_section,
     prepare_rehearsal,
     prepare_run,
     with_local_paths,
@@ -27,7 +28,7 @@ from tapfm_eval.results import RehearsalCheck
 from tapfm_eval.rundir import RunFolder, write_json, write_text
 
 if TYPE_CHECKING:
-    from tapfm_eval.methods.train import Unit
+    from tapfm_eval.methods.unit import Unit
     from tapfm_eval.protocol.schema import Arm, Protocol
     from tapfm_eval.stages.tiling import Tiling
     from tapfm_eval.stages.units import StudyData
@@ -57,7 +58,7 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     protocol = read_protocol(path, backbones=CARDS, findings=KINDS)
     check_options(protocol, options, path)
     options = with_local_paths(protocol, options)
-    cohorts = load_cohorts(protocol, path.parent)
+    cohorts = load_study(protocol, path, options)
     with reporter.stage("Auditing cohorts", 1) as advance:
         findings = audit_protocol(protocol, cohorts, CARDS)
         advance(1)
@@ -116,7 +117,8 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
         "run_id": prepared.run_id,
         "protocol_sha256": prepared.protocol_hash,
         "planted": prepared.planted,
-        "sections": provenance(prepared.hashes, described, options.command, protocol.seeds),
+        "sections": provenance(prepared.hashes, described, options.command, protocol.seeds)
+        | look_section(prepared.earlier),
     })  # fmt: skip
     accepted = {override.finding: override.reason for override in protocol.overrides}
     write_json(folder.root / "audit.json", audit_content(findings, accepted))

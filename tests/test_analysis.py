@@ -427,7 +427,7 @@ def test_thresholds_come_from_validation_patients_alone(study: Study, results: R
     before = {(o.rule, o.target, o.arm, o.split): o.threshold for o in results.operating_points}
     after = {(o.rule, o.target, o.arm, o.split): o.threshold for o in study.results(scrambled).operating_points}
     assert before == after
-    assert len(before) == 3 * 2 * 3 * 2
+    assert len(before) == 3 * 2 * 3 * 3  # rules, targets, arms; validation, test and external patients
     validation = ~elsewhere
     moved = frame.assign(score=np.where(validation, frame["score"] ** 2, frame["score"]))
     changed = {(o.rule, o.target, o.arm, o.split): o.threshold for o in study.results(moved).operating_points}

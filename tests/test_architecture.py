@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tapfm_eval"
 # A module may import modules of the same row or of rows above it.
 ORDER = (
     {"errors"},
-    {"rundir", "parallel", "serialise", "progress", "provenance"},
+    {"rundir", "locks", "stopping", "parallel", "serialise", "progress", "provenance", "randomness"},
+    {"fingerprints"},
     {"protocol"},
     {"cohort"},
     {"slides"},
@@ -24,13 +25,21 @@ ORDER = (
     {"audit", "analysis"},
     {"rehearsal"},
     {"report"},
-    {"stages", "preparation", "reporting"},
-    {"study"},
+    {"stages", "preparation", "scoring", "reporting"},
+    {"study", "verification", "comparison", "planning"},
     {"cli"},
     {"__main__"},
 )
 ROOMS = {
-    "torch": {"slides/bags", "backbones/load", "backbones/encoder", "methods/", "stages/units", "study"},
+    "torch": {
+        "slides/bags",
+        "backbones/load",
+        "backbones/encoder",
+        "backbones/foreign",
+        "methods/",
+        "stages/units",
+        "study",
+    },
     "timm": {"backbones/load", "backbones/encoder", "methods/adaptation"},
     "openslide": {"slides/reader"},
     "matplotlib": {"report/figures"},

@@ -65,6 +65,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "slide-look-alike": "Two slides look nearly the same",
         "stain-suspect": "A slide does not have the colours of H&E",
         # the protocol
+        "cohort-not-supplied": "The development cohort is only expected yet",
         "backbone-saw-cohort": "A backbone was pretrained on slides of a cohort",
         "backbone-undisclosed": "A backbone may have been pretrained on slides of a cohort",
         "licence-forbids-use": "A backbone's licence forbids the intended use",

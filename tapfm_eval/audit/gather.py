@@ -31,6 +31,8 @@ class Gathered:
 def gather_study(protocol: Protocol, base: Path) -> Gathered:
     """The cohorts of a protocol; where they cannot be loaded as a study, each file on its own.
 
+    A cohort that is only expected yet is left out.
+
     Args:
         protocol: The protocol.
         base: The folder of the protocol file, to which its paths are relative.
@@ -46,6 +48,8 @@ def gather_study(protocol: Protocol, base: Path) -> Gathered:
     subjects: list[Subject] = []
     hopeless: list[Problem] = []
     for name, plan in protocol.cohorts.items():
+        if plan.manifest is None:  # only expected: `audit_settings` says so
+            continue
         try:
             manifest, found = _read_manifest(given_path(base, plan.manifest), name)
             findings += found

@@ -28,7 +28,33 @@ def audit_settings(
         findings += _exposure(protocol, subject, used)
     for name, card in used.items():
         findings += _licence(protocol, name, card)
-    return (*findings, *_selection(protocol, subjects))
+    return (*findings, *_not_supplied(protocol), *_selection(protocol, subjects))
+
+
+def _not_supplied(protocol: Protocol) -> list[Finding]:
+    """A development cohort that is only expected yet: what nobody can audit before it is there."""
+    findings = []
+    for name, plan in protocol.cohorts.items():
+        if plan.expected is not None:
+            positives = {t: round(plan.expected.patients * share) for t, share in plan.expected.prevalence.items()}
+            findings.append(
+                Finding(
+                    code="cohort-not-supplied",
+                    severity="warning",
+                    where=f"cohorts.{name}.expected",
+                    what=f"{name}, the development cohort, is declared by its expected size alone, so this audit says "
+                    "nothing of it: not of its labels, slides and split, of patients or slides that it shares with "
+                    "other cohorts, of drift, of confounding, and not whether selection has enough patients.",
+                    evidence=(
+                        f"{counted(plan.expected.patients, 'patient')} expected",
+                        *(f"{target}: {counted(count, 'positive')} expected, {plan.expected.prevalence[target]:.0%}"
+                          for target, count in positives.items()),
+                    ),
+                    remedy="Write `manifest` and `split` in place of `expected` once you have them, then audit again.",
+                    numbers={f"{target}_positives": float(count) for target, count in positives.items()},
+                )
+            )  # fmt: skip
+    return findings
 
 
 def _exposure(protocol: Protocol, subject: Subject, cards: Mapping[str, BackboneCard]) -> list[Finding]:

@@ -43,9 +43,11 @@ class Subject:
 
 
 def subjects_of(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> tuple[Subject, ...]:
-    """The loaded cohorts of a protocol as subjects, in the protocol's order."""
+    """The loaded cohorts of a protocol as subjects, in the protocol's order; not those drawn for a rehearsal."""
     found = []
     for name, cohort in cohorts.items():
+        if protocol.cohorts[name].manifest is None:
+            continue
         columns = {target: protocol.column(target, name) for target in cohort.assessed}
         values = {target: protocol.targets[target].values for target in cohort.assessed}
         subject, _ = make_subject(

@@ -1,5 +1,7 @@
 """Facts on each backbone, as records: how it is built, what it expects, who may use it. No torch here."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -440,6 +442,19 @@ _CARDS = (
 )  # fmt: skip
 
 CARDS: Mapping[str, BackboneCard] = MappingProxyType({card.name: card for card in _CARDS})
+
+
+_DECIDES = (
+    "hub_id", "architecture", "timm_arguments", "mlp", "patch_px", "prefix_tokens", "dim", "depth", "heads",
+    "embedding", "tile_px", "mpp", "mean", "std", "layout", "norm_epsilon",
+)  # fmt: skip
+
+
+def card_sha256(card: BackboneCard) -> str:
+    """Hash of what of a card decides a number: network and input. Words about it, such as its licence, do not count."""
+    content = {name: getattr(card, name) for name in _DECIDES}
+    text = json.dumps(content | {"timm_arguments": dict(card.timm_arguments)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def stand_in(card: BackboneCard) -> BackboneCard:

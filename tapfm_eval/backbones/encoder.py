@@ -1,6 +1,6 @@
 """Tiles to embeddings and CLS attention in one forward pass, with stochastic depth that the caller decides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import cast
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
+
+RunBlock = Callable[[Block, Tensor, Tensor | None], Tensor]
 
 
 class TileEncoder(nn.Module):
@@ -37,6 +39,11 @@ class TileEncoder(nn.Module):
         self.mean_of_patches = card.embedding == "cls_mean"
         self.dim = int(network.embed_dim) * (2 if self.mean_of_patches else 1)
         self.first_trained_block = 0  # blocks before it run without a graph; `methods.adaptation` sets it
+        self._run_block: RunBlock = _run_block
+        for module in network.modules():
+            if isinstance(module, Attention):
+                # timm would ask an environment variable, and a run must not depend on one
+                vars(module)["fused_attn"] = True
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -48,27 +55,52 @@ class TileEncoder(nn.Module):
             keep: Multipliers of the residual branches (B, depth, 2), 0 or 1/(1-p): stochastic depth as decided by
                 the caller per tile and block, so that it replays and does not depend on the batch. None keeps all.
         """
+        return self.rest(self.prefix(tiles, keep), keep)
+
+    def prefix(self, tiles: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Tokens (B, prefix + N, width) as the first trained block takes them.
+
+        Where a block is frozen they carry no graph, so that they may be kept and handed to `rest` more than once. The
+        last block is never among the frozen ones here: `rest` always runs it.
+        """
         network = self.network
         dtype = network.patch_embed.proj.weight.dtype
-        x = (tiles.to(dtype) - self.get_buffer("mean").to(dtype)) / self.get_buffer("std").to(dtype)  # (B, 3, H, W)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.first_trained_block == 0):
-            x = network.norm_pre(network._pos_embed(network.patch_embed(x)))  # (B, prefix + N, D)
-        *blocks, block = (cast(Block, module) for module in network.blocks)
-        for i, block_i in enumerate(blocks):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and i >= self.first_trained_block):
-                x = x + _scaled(block_i.ls1(block_i.attn(block_i.norm1(x))), keep, i, 0)
-                x = x + _scaled(block_i.ls2(block_i.mlp(block_i.norm2(x))), keep, i, 1)
+            x = (tiles.to(dtype) - self.get_buffer("mean").to(dtype)) / self.get_buffer("std").to(dtype)
+            x = network.norm_pre(network._pos_embed(network.patch_embed(x)))  # (B, 3, H, W) -> (B, prefix + N, D)
+            return self._blocks(x, keep, 0, self.first_rested_block)
+
+    def rest(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings z (B, D) and raw attention a (B,) from what `prefix` gave."""
+        network = self.network
         last = self.depth - 1
+        x = self._blocks(x, keep, self.first_rested_block, last)
+        block = cast(Block, network.blocks[last])
         update, attention = cls_attention(
             cast(Attention, block.attn), block.norm1(x), self.prefix_tokens, whole=self.mean_of_patches
         )  # (B, T, D), (B,); T is 1 for the CLS row, else all tokens
-        tokens = x[:, : update.shape[1]] + _scaled(block.ls1(update), keep, last, 0)  # (B, T, D)
-        tokens = tokens + _scaled(block.ls2(block.mlp(block.norm2(tokens))), keep, last, 1)
+        kept = None if keep is None else keep[:, last]
+        tokens = x[:, : update.shape[1]] + _scaled(block.ls1(update), kept, 0)  # (B, T, D)
+        tokens = tokens + _scaled(block.ls2(block.mlp(block.norm2(tokens))), kept, 1)
         tokens = network.fc_norm(network.norm(tokens))
         z = tokens[:, 0]  # (B, D)
         if self.mean_of_patches:
             z = torch.cat([z, tokens[:, self.prefix_tokens :].mean(1)], dim=1)  # (B, 2 D)
         return z if z.dtype == torch.float64 else z.float(), attention
+
+    @property
+    def first_rested_block(self) -> int:
+        """The first block that `rest` runs: the first trained one, or the last where all are frozen."""
+        return min(self.first_trained_block, self.depth - 1)
+
+    def compile_blocks(self) -> None:
+        """Runs whole blocks through torch.compile from now on: faster on a GPU, with another rounding."""
+        self._run_block = cast(RunBlock, torch.compile(_run_block))
+
+    def _blocks(self, x: Tensor, keep: Tensor | None, start: int, stop: int) -> Tensor:
+        for i in range(start, stop):
+            x = self._run_block(cast(Block, self.network.blocks[i]), x, None if keep is None else keep[:, i])
+        return x
 
 
 def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole: bool = False) -> tuple[Tensor, Tensor]:
@@ -94,8 +126,13 @@ def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole:
     return attention.proj(attention.norm(rows)), mean_weight
 
 
-def _scaled(branch: Tensor, keep: Tensor | None, block: int, part: int) -> Tensor:
-    return branch if keep is None else branch * keep[:, block, part].to(branch.dtype).view(-1, 1, 1)
+def _run_block(block: Block, x: Tensor, keep: Tensor | None) -> Tensor:
+    x = x + _scaled(block.ls1(block.attn(block.norm1(x))), keep, 0)
+    return x + _scaled(block.ls2(block.mlp(block.norm2(x))), keep, 1)
+
+
+def _scaled(branch: Tensor, keep: Tensor | None, part: int) -> Tensor:
+    return branch if keep is None else branch * keep[:, part].to(branch.dtype).view(-1, 1, 1)
 
 
 def _check_supported(network: VisionTransformer, card: BackboneCard) -> None:

@@ -61,7 +61,7 @@ def load_backbone(card: BackboneCard, *, weights: Path | None, seed: int) -> Vis
             network = build_backbone(card)
             _enliven(network)
             return network.eval()
-    path = weights if weights is not None else _from_hub(card)
+    path = weights if weights is not None else hub_weights(card)
     state = read_checkpoint(path)
     with torch.device("meta"):
         network = build_backbone(card)
@@ -72,6 +72,20 @@ def load_backbone(card: BackboneCard, *, weights: Path | None, seed: int) -> Vis
     _check_keys(card, path, network, state, sources)
     network.load_state_dict(state, strict=True, assign=True)
     return network.float().eval()
+
+
+def count_parameters(card: BackboneCard) -> int:
+    """How many parameters the card's network has; it is built without memory for them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_backbone(card).parameters())
+
+
+def cached_weights(card: BackboneCard) -> Path | None:
+    """The weights that an earlier download left on this machine; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(card.hub_id, name) for name in WEIGHT_FILES)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 def _enliven(network: VisionTransformer) -> None:
@@ -112,7 +126,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ) from None  # fmt: skip
     if isinstance(content, dict) and set(content) & {"state_dict", "model"} and len(content) <= 8:
         content = content.get("state_dict", content.get("model"))
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    ):
         raise BackboneError(
             Problem(str(path), "tensors by name", type(content).__name__, "Give the model's own checkpoint file.")
         )
@@ -160,7 +176,12 @@ def _check_keys(
         )  # fmt: skip
 
 
-def _from_hub(card: BackboneCard) -> Path:
+def hub_weights(card: BackboneCard) -> Path:
+    """The weights as published, from the local cache or the hub; without a network it fails within seconds.
+
+    Raises:
+        BackboneError: They cannot be had; says why, and how to get them.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 

@@ -13,8 +13,12 @@ from tapfm_eval.cli.audit import audit
 from tapfm_eval.cli.backbones import backbones_app
 from tapfm_eval.cli.cohort import cohort_app
 from tapfm_eval.cli.protocol import ProtocolPath, protocol_app
+from tapfm_eval.cli.score import EXAMPLE as SCORE_EXAMPLE
+from tapfm_eval.cli.score import score
 from tapfm_eval.cli.split import EXAMPLE as SPLIT_EXAMPLE
 from tapfm_eval.cli.split import split
+from tapfm_eval.cli.verify import EXAMPLE as VERIFY_EXAMPLE
+from tapfm_eval.cli.verify import verify
 from tapfm_eval.errors import InputError, Problem
 
 app = typer.Typer(
@@ -30,6 +34,8 @@ app.command("audit", epilog="Example: `tapfm-eval audit protocols/luad.yaml`")(a
 app.command("split", epilog=SPLIT_EXAMPLE)(split)
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(backbones_app, name="backbones")
+app.command("score", epilog=SCORE_EXAMPLE)(score)
+app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
 
@@ -86,9 +92,12 @@ def run(
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda or cuda:N; the GPU if there is one.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that read slides.")] = min(
-        8, os.cpu_count() or 1
-    ),
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=0, max=256, show_default="one a core, 8 at most", help="Processes that read slides."
+        ),
+    ] = min(8, os.cpu_count() or 1),
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which the run is kept.")] = Path(
         "reports"
     ),

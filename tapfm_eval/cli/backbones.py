@@ -1,10 +1,15 @@
-"""`tapfm-eval backbones`: look at backbones."""
+"""`tapfm-eval backbones`: look at backbones, see whether they load, bring their weights to a folder."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-backbones_app = typer.Typer(help="Look at backbones.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from tapfm_eval.backbones.cards import BackboneCard
+    from tapfm_eval.backbones.check import BackboneCheck
+
+backbones_app = typer.Typer(help="Look at backbones, check that they load, fetch weights.", no_args_is_help=True)
 
 
 @backbones_app.command("list", epilog="Example: `tapfm-eval backbones list`")
@@ -29,3 +34,74 @@ def backbones_list(as_json: Annotated[bool, typer.Option("--json", help="JSON fo
             "on request" if card.gated else "open", card.licence,
         )  # fmt: skip
     Console().print(table)
+
+
+@backbones_app.command("check", epilog="Example: `tapfm-eval backbones check uni --weights uni.bin`")
+def backbones_check(
+    name: Annotated[
+        str | None, typer.Argument(help="A backbone; all of them if left out, without asking the hub.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="Local checkpoint instead of the hub.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+) -> None:
+    """Build networks and load their weights; says what stands in the way. Ends at once without a network."""
+    from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.backbones.check import check_backbone
+    from tapfm_eval.errors import InputError, Problem
+
+    if name is None and weights is not None:
+        raise InputError(Problem("--weights", "the name of the backbone too", "none", "Write `check NAME --weights`."))
+    cards = list(CARDS.values()) if name is None else [_card(name)]
+    checks = [check_backbone(card, weights=weights, ask_hub=name is not None) for card in cards]
+    _print_checks(checks, as_json=as_json)
+    if any(check.problem for check in checks):
+        raise typer.Exit(1)
+
+
+@backbones_app.command("fetch", epilog="Example: `tapfm-eval backbones fetch h-optimus-0 --to weights`")
+def backbones_fetch(
+    name: Annotated[str, typer.Argument(help="A backbone.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for its weights.")],
+) -> None:
+    """Bring a backbone's weights to a folder, checked, for nodes without a network."""
+    card = _card(name)
+    from tapfm_eval.backbones.check import fetch_weights
+    from tapfm_eval.rundir import sha256_file
+
+    path = fetch_weights(card, to)
+    typer.echo(f"{path}  sha256 {sha256_file(path)}")
+    typer.echo(f"Run with --weights {card.name}={path}", err=True)
+
+
+def _card(name: str) -> "BackboneCard":
+    from difflib import get_close_matches
+
+    from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.errors import InputError, Problem
+
+    if name not in CARDS:
+        close = get_close_matches(name, CARDS, 1)
+        remedy = f"Did you mean `{close[0]}`?" if close else "`tapfm-eval backbones list` prints them."
+        raise InputError(Problem("NAME", "a backbone", repr(name), remedy))
+    return CARDS[name]
+
+
+def _print_checks(checks: "list[BackboneCheck]", *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        from tapfm_eval.serialise import plain
+
+        typer.echo(json.dumps([plain(check) for check in checks], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "network", "weights", box=None, pad_edge=False)
+    for check in checks:
+        built = f"{check.parameters / 1e6:,.0f} M parameters"
+        state = f"loads from {check.weights}" if check.loads else check.problem or "none on this machine"
+        table.add_row(check.name, f"builds, {built}" if check.builds else f"WRONG, {built}", state)
+    Console().print(table, markup=False)

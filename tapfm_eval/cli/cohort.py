@@ -144,6 +144,49 @@ def link(
         raise typer.Exit(1)
 
 
+@cohort_app.command(
+    "import", epilog="Example: `tapfm-eval cohort import labels.csv splits_0.csv splits_1.csv --from clam --out mine`"
+)
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tables of the other tool.")],
+    tool: Annotated[str, typer.Option("--from", help="clam, stamp, patho-bench, tapfm, eagle, nnmil or slideflow.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make for manifest and split.")],
+    slides_table: Annotated[
+        Path | None,
+        typer.Option("--slides-table", metavar="FILE", help="STAMP's, or `slide_id,patient_id` for tapfm and eagle."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="What the column `label` of clam and nnmil stands for.")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option("--validation", help="Share of training patients to draw for validation, where a fold has none."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of that draw.")] = 1,
+    slides: Annotated[
+        Path | None, typer.Option("--slides", metavar="DIR", help="Folder of the slides, to fill in their paths.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn another tool's label and split tables into a manifest and a split; say what was derived."""
+    from tapfm_eval.cohort.import_folder import Tables, import_cohort
+
+    record = import_cohort(tool, Tables(tuple(files), slides_table, target, slides), out, validation, seed)
+    if as_json:
+        _print_json(record)
+        return
+    typer.echo(f"{record.patients} patients, {record.slides} slides, columns {', '.join(record.columns) or 'none'}")
+    if record.split is not None:
+        parts = ", ".join(f"{number} {part}" for part, number in record.parts.items())
+        typer.echo(f"{record.folds} fold{'s' if record.folds != 1 else ''}; fold 0: {parts}")
+    for note in record.notes:
+        typer.echo(f"note: {note}")
+    if record.without_path:
+        typer.echo(f"note: {record.without_path} slides without a path; --slides DIR fills it in")
+    beside = record.split or "none in these tables, see `tapfm-eval split`"
+    typer.echo(f"Manifest: {record.manifest}  Split: {beside}")
+
+
 def _show_check(found: "SlideCheck") -> None:
     for fault in found.faults[:SHOWN]:
         said = f"{fault.fault}: expected {fault.expected}, got {fault.got}. {fault.remedy}"

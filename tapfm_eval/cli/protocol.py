@@ -1,11 +1,11 @@
-"""`tapfm-eval protocol`: look at protocols."""
+"""`tapfm-eval protocol`: look at protocols, compare them, lock them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-protocol_app = typer.Typer(help="Look at protocols.", no_args_is_help=True)
+protocol_app = typer.Typer(help="Look at protocols, compare them, lock them.", no_args_is_help=True)
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol YAML, such as protocols/luad.yaml.")]
 
@@ -26,11 +26,88 @@ def protocol_show(
         typer.echo(f"# sha256 {protocol_sha256(read)}\n{protocol_yaml(read)}", nl=False)
 
 
+@protocol_app.command("diff", epilog="Example: `tapfm-eval protocol diff protocols/luad.yaml protocols/blca.yaml`")
+def protocol_diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Protocol YAML.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, or another version.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+) -> None:
+    """Print every key that two resolved protocols state differently. Exit code 0 if there is none, 1 if there are."""
+    import json
+
+    from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.errors import InputError, Problem
+    from tapfm_eval.protocol.diff import protocol_difference
+    from tapfm_eval.protocol.load import read_protocol
+
+    read, problems = [], list[Problem]()
+    for path in (first, second):
+        try:
+            read.append(read_protocol(path, backbones=CARDS))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    found = protocol_difference(*read)
+    if as_json:
+        rows = [{"key": one.key, "a": one.first, "b": one.second} for one in found]
+        content = {"format": "tapfm-eval/protocol-diff/1", "a": str(first), "b": str(second), "differences": rows}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    elif found:
+        _show_differences([(one.key, one.first, one.second) for one in found], str(first), str(second))
+    else:
+        typer.echo(f"{first} and {second} say the same.")
+    if found:
+        raise typer.Exit(1)
+
+
+def _show_differences(rows: list[tuple[str, object, object]], first: str, second: str) -> None:
+    import json
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("key", first, second):
+        table.add_column(Text(title), overflow="fold")
+    for key, *sides in rows:
+        said = ["–" if side is None else side if isinstance(side, str) else json.dumps(side, ensure_ascii=False)
+                for side in sides]  # fmt: skip
+        table.add_row(Text(key), *(Text(side) for side in said))
+    Console(highlight=False, emoji=False).print(table)
+
+
+@protocol_app.command("lock", epilog="Example: `tapfm-eval protocol lock protocols/luad.yaml`")
+def protocol_lock(
+    protocol: ProtocolPath,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which its runs lie.")] = Path(
+        "reports"
+    ),
+) -> None:
+    """Write the lock beside the protocol: hashes of protocol, manifests, splits and backbone cards, to be committed.
+
+    `run` then refuses other content under the same version. Once a run has looked at test patients, so does `lock`.
+    """
+    from tapfm_eval.preparation import lock_protocol
+    from tapfm_eval.protocol.lock import lock_path
+
+    lock, changed = lock_protocol(protocol, out)
+    for name, value in sorted(lock.sha256.items()):
+        typer.echo(f"{value[:12]}  {name}")
+    said = "" if changed is None else f"; {', '.join(changed)} changed since" if changed else "; as before"
+    typer.echo(f"Locked: {lock_path(protocol)}, version {lock.version}{said}")
+
+
 @protocol_app.command("schema", epilog="Example: `tapfm-eval protocol schema > protocol.schema.json`")
-def protocol_schema() -> None:
+def protocol_schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The keys as tables, as in docs/protocols.md.")] = False,
+) -> None:
     """Print the JSON schema of a protocol, for editors."""
     import json
 
     from tapfm_eval.protocol.load import protocol_schema as schema
+    from tapfm_eval.protocol.reference import protocol_reference
 
-    typer.echo(json.dumps(schema(), indent=2))
+    typer.echo(protocol_reference() if markdown else json.dumps(schema(), indent=2), nl=not markdown)

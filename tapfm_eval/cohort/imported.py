@@ -173,11 +173,18 @@ def write_import(imported: ImportedCohort, manifest: Path, split: Path | None = 
     """
     imported.rows.to_csv(manifest, index=False, lineterminator="\n", encoding="utf-8")
     read = read_manifest(manifest, manifest.stem)
-    if split is None:
-        return read, None
+    return read, None if split is None else write_import_split(imported, read, split)
+
+
+def write_import_split(imported: ImportedCohort, manifest: Manifest, split: Path) -> Split:
+    """Writes the split of a cohort whose manifest is written, and reads it back with every check; see `write_import`.
+
+    Raises:
+        SplitError: Where there is no split, or it is not valid.
+    """
     if imported.split is None:
         remedy = "Make one with `tapfm-eval split`."
         raise SplitError(Problem(imported.source, "tables that hold a split", "none", remedy))
-    meta: dict[str, Any] = {"scheme": f"imported from {imported.source}", "manifest_sha256": read.sha256}
+    meta: dict[str, Any] = {"scheme": f"imported from {imported.source}", "manifest_sha256": manifest.sha256}
     write_split(split, imported.split, {**meta, "notes": list(imported.notes)})
-    return read, read_split(split, read)
+    return read_split(split, manifest)

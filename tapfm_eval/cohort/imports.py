@@ -162,9 +162,12 @@ def _patients_of(
     found, problems = [], []
     for line, slide in zip(file.lines, slides, strict=True):
         barcode = _TCGA.match(slide)
-        patient = patients.get(slide) if patients is not None else barcode.group() if barcode else None
+        if patients is not None:
+            patient = patients.get(slide, patients.get(slide_name(slide)))
+        else:
+            patient = barcode.group() if barcode else None
         if not patient:
-            remedy = "Give a table that names the patient of every slide."
+            remedy = "Give a table that names the patient of every slide: --slides-table FILE."
             where = f"{file.where}, row {line}, column {column}"
             problems.append(Problem(where, "a slide whose patient is known", shown(slide), remedy))
         found.append(patient or "")

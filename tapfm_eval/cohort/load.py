@@ -1,6 +1,7 @@
 """Which patients and slides a protocol studies: manifests, labels and splits put together, every departure counted."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +24,8 @@ class Cohort:
     role: str  # development or external
     manifest: Manifest  # as listed, before anybody left
     slides: pd.DataFrame
-    """patient_id, slide_id, path, mpp (um/px, NaN = unknown); sorted by patient_id, slide_id. One row a named slide:
-    a patient whose slides are not named yet is in `labels` only."""
+    """patient_id, slide_id, path, mpp (um/px, NaN = unknown), regions ("" = none, None = no such column); sorted by
+    patient_id, slide_id. One row a named slide: a patient whose slides are not named yet is in `labels` only."""
     labels: pd.DataFrame  # index patient_id, sorted; a float column a target of the protocol: 0, 1, NaN = unknown
     assessed: tuple[str, ...]  # the targets for which the manifest has a column
     covariates: pd.DataFrame  # index as `labels`; text ("" = unknown), but `age` float
@@ -46,8 +47,18 @@ class Cohort:
         return tuple(patient for patient in self.labels.index if patient not in named)
 
 
-def load_cohorts(protocol: Protocol, base: Path) -> dict[str, Cohort]:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A cohort without files: its manifest and split as a rehearsal draws them for one that is only expected."""
+
+    manifest: Manifest
+    split: Split
+
+
+def load_cohorts(protocol: Protocol, base: Path, drawn: Mapping[str, Drawn] | None = None) -> dict[str, Cohort]:
     """The cohorts of a protocol, by name in the protocol's order.
+
+    A cohort that the protocol only declares by `expected` has no files and is left out, unless it is given in `drawn`.
 
     In the study are the rows without a reason in `exclude`, of patients with a known label of at least one target and,
     in the development cohort, a place in the split.
@@ -55,6 +66,7 @@ def load_cohorts(protocol: Protocol, base: Path) -> dict[str, Cohort]:
     Args:
         protocol: The protocol.
         base: The folder of the protocol file, to which manifest and split paths are relative.
+        drawn: Stand-ins for cohorts that are only expected, by name.
 
     Raises:
         InputError: One error with the problems of all cohorts.
@@ -62,17 +74,20 @@ def load_cohorts(protocol: Protocol, base: Path) -> dict[str, Cohort]:
     problems: list[Problem] = []
     cohorts: dict[str, Cohort] = {}
     manifests: dict[str, Manifest] = {}
-    for name, plan in protocol.cohorts.items():
+    drawn = drawn or {}
+    present = [name for name, plan in protocol.cohorts.items() if plan.manifest is not None or name in drawn]
+    for name in present:
         try:
-            manifests[name] = read_manifest(given_path(base, plan.manifest), name)
+            manifests[name] = _manifest(protocol.cohorts[name], name, base, drawn)
         except InputError as error:
             problems.extend(error.problems)
     for name, manifest in manifests.items():
         try:
-            cohorts[name] = _load(protocol, name, manifest, base)
+            split = drawn[name].split if name in drawn else None
+            cohorts[name] = _load(protocol, name, manifest, base, split)
         except InputError as error:
             problems.extend(error.problems)
-    if len(manifests) == len(protocol.cohorts):
+    if len(manifests) == len(present):
         problems += _subgroup_problems(protocol, manifests)
     problems += _shared_patients(cohorts)
     if problems:
@@ -90,20 +105,25 @@ def given_path(base: Path, path: str) -> Path:
         return plain
 
 
-def _load(protocol: Protocol, name: str, manifest: Manifest, base: Path) -> Cohort:
+def _manifest(plan: CohortPlan, name: str, base: Path, drawn: Mapping[str, Drawn]) -> Manifest:
+    if plan.manifest is None:
+        return drawn[name].manifest
+    return read_manifest(given_path(base, plan.manifest), name)
+
+
+def _load(protocol: Protocol, name: str, manifest: Manifest, base: Path, split: Split | None) -> Cohort:
     plan = protocol.cohorts[name]
     problems = _column_problems(protocol, name, manifest)
     assessed = tuple(target for target in protocol.targets if protocol.column(target, name) in manifest.table)
     columns = {target: protocol.column(target, name) for target in assessed}
     labels = pd.DataFrame()
-    split: Split | None = None
     try:
         values = {target: protocol.targets[target].values for target in assessed}
         labels = patient_labels(manifest, columns, values)
     except InputError as error:
         problems.extend(error.problems)
     try:
-        split = _planned_split(plan, manifest, base)
+        split = _planned_split(plan, manifest, base) if split is None else split
     except InputError as error:
         problems.extend(error.problems)
     if problems:
@@ -192,7 +212,9 @@ def _slides(rows: pd.DataFrame) -> pd.DataFrame:
     named = rows[rows["slide_id"] != ""].sort_values(["patient_id", "slide_id"], ignore_index=True)
     if "mpp" not in named:
         named["mpp"] = float("nan")
-    return named[["patient_id", "slide_id", "path", "mpp"]]
+    if "regions" not in named:
+        named["regions"] = None
+    return named[["patient_id", "slide_id", "path", "mpp", "regions"]]
 
 
 def _column_problems(protocol: Protocol, name: str, manifest: Manifest) -> list[Problem]:

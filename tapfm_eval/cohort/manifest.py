@@ -18,6 +18,7 @@ STANDARD: dict[str, str] = {
     "patient_id": "the sampling unit; the same text in every row of a patient",
     "slide_id": "unique name of the slide, used for file names; empty where a cohort lists patients only",
     "path": "slide file, relative to the cohort's slide folder, with `/`; empty where not yet known",
+    "regions": "QuPath GeoJSON of the slide's annotations, relative to the slide folder; empty where it has none",
     "exclude": "why the row leaves the study; empty where it stays",
     "site": "hospital or tissue source site",
     "scanner": "scanner model or serial number",
@@ -35,7 +36,7 @@ STANDARD: dict[str, str] = {
 }
 """The columns whose meaning is fixed; every other column is a label or a covariate."""
 
-BOOKKEEPING = ("patient_id", "slide_id", "path", "exclude", "gdc_file_id", "md5", "size")
+BOOKKEEPING = ("patient_id", "slide_id", "path", "regions", "exclude", "gdc_file_id", "md5", "size")
 """Columns that say where a slide is; all others describe the patient or the scan."""
 
 SLIDE_LEVEL = ("scanner", "mpp", "magnification", "specimen")
@@ -117,6 +118,13 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
             _inside,
             "a path inside the slide folder: relative, with `/`, without `..`",
             "Write it relative to the folder given by --slides.",
+        ),
+    ),
+    "regions": (
+        _Rule(
+            lambda cell: _inside(cell) and cell.lower().endswith((".geojson", ".json")),
+            "a GeoJSON file inside the slide folder: relative, with `/`, without `..`",
+            "Write it relative to the folder given by --slides, or leave the cell empty to use the whole tissue.",
         ),
     ),
     "mpp": (

@@ -6,10 +6,9 @@ the backbone's graph is then run for a micro-batch of tiles at a time and driven
 ordinary joint back-propagation; peak memory depends on the micro-batch, not on the number of tiles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,14 +16,10 @@ from torch import Tensor
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.losses import SlideLoss
+from tapfm_eval.methods.precision import LossScaler
+from tapfm_eval.methods.spool import Spool, TileSlices
 
-
-class TileSlices(Protocol):
-    """Tiles that are handed out by slices: a uint8 tensor (K, 3, H, W), or anything that reads them on demand."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Tensor: ...
+DEVICE_SHARE = 0.25  # of a GPU's free memory that the output of frozen blocks may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +28,74 @@ class StepReport:
 
     loss: float  # slide loss, before any update
     passes: int  # 1 when the bag fits one micro-batch, else 2
+    skipped: bool = False  # fp16 gradients overflowed: the backbone has none this time
+
+
+class TwoPasses:
+    """A bag run through an encoder twice by micro-batches, first without a graph and then with one.
+
+    Blocks that are frozen run once: their output is kept between the passes, on the GPU while that is a small part of
+    its memory and otherwise on the host (`Spool`).
+    """
+
+    def __init__(
+        self, encoder: TileEncoder, tiles: TileSlices, keep: Tensor | None, micro_batch: int, device: torch.device,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:  # fmt: skip
+        self.encoder, self.tiles, self.keep = encoder, tiles, keep
+        self.device, self.autocast = device, autocast
+        count = len(tiles)
+        self.parts = [slice(start, min(start + micro_batch, count)) for start in range(0, count, micro_batch)]
+        self._frozen: list[Tensor] | None = None  # by micro-batch, on the device
+        self._spool: Spool | None = None
+
+    def without_graph(self) -> tuple[Tensor, Tensor]:
+        """Embeddings z (K, D) and attention a (K,) of the whole bag; K is at least 1."""
+        keeps = self.encoder.first_trained_block > 0 and len(self.parts) > 1
+        found = []
+        with torch.no_grad():
+            for part in self.parts:
+                x = self._prefix(part)
+                if keeps:
+                    self._store(x)
+                with self.autocast():
+                    found.append(self.encoder.rest(x, self._kept(part)))
+        return torch.cat([z for z, _ in found]), torch.cat([a for _, a in found])
+
+    def with_graph(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Each micro-batch again, with a graph: its place in the bag, z and a."""
+        for i, part in enumerate(self.parts):
+            if self._frozen is not None:
+                x = self._frozen[i]
+                self._frozen[i] = x.new_empty(0)  # its memory is free as soon as its graph is
+            else:
+                x = self._prefix(part) if self._spool is None else self._spool[part].to(self.device)
+            with self.autocast():
+                z, a = self.encoder.rest(x, self._kept(part))
+            yield part, z, a
+        if self._spool is not None:
+            self._spool.close()
+
+    def _prefix(self, part: slice) -> Tensor:
+        tiles = self.tiles[part].to(self.device, non_blocking=True)
+        with self.autocast():
+            return self.encoder.prefix(tiles, self._kept(part))
+
+    def _kept(self, part: slice) -> Tensor | None:
+        return None if self.keep is None else self.keep[part].to(self.device)
+
+    def _store(self, x: Tensor) -> None:
+        rows = self.parts[-1].stop
+        if self._frozen is None and self._spool is None:
+            needed = rows * x[0].numel() * x.element_size()
+            if self.device.type == "cuda" and needed < DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+                self._frozen = []
+            else:
+                self._spool = Spool(rows)
+        if self._frozen is not None:
+            self._frozen.append(x)
+        elif self._spool is not None:
+            self._spool.append(x.cpu())
 
 
 def aggregator_gradients(
@@ -51,6 +114,13 @@ def aggregator_gradients(
     return float(loss.detach()), g_z, g_a
 
 
+def drive(z: Tensor, a: Tensor, g_z: Tensor, g_a: Tensor, lambda_attention: float, scale: float = 1.0) -> None:
+    """Back-propagates <z, g_z> + lambda <a, g_a> through the backbone; gradients are multiplied by `scale`."""
+    driven = [(z, g_z * scale)] if lambda_attention == 0 else [(z, g_z * scale), (a, lambda_attention * scale * g_a)]
+    live = [(output, gradient) for output, gradient in driven if output.requires_grad]
+    torch.autograd.backward([output for output, _ in live], [gradient for _, gradient in live])
+
+
 def adaptation_step(
     encoder: TileEncoder,
     aggregator: Aggregator,
@@ -62,6 +132,7 @@ def adaptation_step(
     lambda_attention: float,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
+    scaler: LossScaler | None = None,
 ) -> StepReport:
     """Adds the exact gradients of one slide to encoder and aggregator; the caller's optimizers then step.
 
@@ -78,35 +149,19 @@ def adaptation_step(
         lambda_attention: Weight of the attention term.
         device: Where the encoder lies.
         autocast: Makes the context in which the encoder runs.
+        scaler: For fp16; the encoder's gradients must then be empty before, and are unscaled after.
     """
-    count = len(tiles)
-
-    def encode(start: int) -> tuple[Tensor, Tensor]:
-        part = slice(start, min(start + micro_batch, count))
-        kept = None if keep is None else keep[part].to(device)
+    scale = 1.0 if scaler is None else scaler.scale
+    passes = 1 if len(tiles) <= micro_batch else 2
+    if passes == 1:
         with autocast():
-            encoded: tuple[Tensor, Tensor] = encoder(tiles[part].to(device), kept)
-        return encoded
-
-    def backward(z: Tensor, a: Tensor, g_z: Tensor, g_a: Tensor) -> None:
-        driven = [(z, g_z)] if lambda_attention == 0 else [(z, g_z), (a, lambda_attention * g_a)]
-        live = [(output, gradient) for output, gradient in driven if output.requires_grad]
-        torch.autograd.backward([output for output, _ in live], [gradient for _, gradient in live])
-
-    if count <= micro_batch:
-        z, a = encode(0)
+            z, a = encoder(tiles[:].to(device), None if keep is None else keep.to(device))
         loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, z, a)
-        backward(z, a, g_z, g_a)
-        return StepReport(loss, passes=1)
-
-    starts = range(0, count, micro_batch)
-    with torch.no_grad():
-        parts = [encode(start) for start in starts]
-    loss, g_z, g_a = aggregator_gradients(
-        aggregator, loss_of, torch.cat([z for z, _ in parts]), torch.cat([a for _, a in parts])
-    )
-    for start in starts:
-        z, a = encode(start)
-        part = slice(start, start + len(z))
-        backward(z, a, g_z[part], g_a[part])
-    return StepReport(loss, passes=2)
+        drive(z, a, g_z, g_a, lambda_attention, scale)
+    else:
+        bag = TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
+        loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, *bag.without_graph())
+        for part, z, a in bag.with_graph():
+            drive(z, a, g_z[part], g_a[part], lambda_attention, scale)
+    skipped = scaler is not None and not scaler.unscale(encoder.parameters())
+    return StepReport(loss, passes, skipped)

@@ -20,10 +20,10 @@ from tapfm_eval.methods.adapt import aggregator_gradients
 from tapfm_eval.methods.aggregator import Aggregator, SlideOutput
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, target_weights
 from tapfm_eval.methods.model import build_aggregator
-from tapfm_eval.methods.randomness import generator
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.train import adamw, cosine_factor
 from tapfm_eval.protocol.schema import AGGREGATORS
+from tapfm_eval.randomness import generator
 
 Instances = NDArray[np.floating]  # (K, D)
 Attention = NDArray[np.floating]  # (K,)

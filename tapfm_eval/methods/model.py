@@ -1,8 +1,8 @@
 """The model of one arm: a backbone that may train, an aggregator, and how they are built from the protocol."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,15 @@ from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.clam import Clam
 from tapfm_eval.methods.dsmil import Dsmil
 from tapfm_eval.methods.mean_pooling import MeanPooling
-from tapfm_eval.methods.randomness import key
+from tapfm_eval.methods.precision import LossScaler, autocast, autocast_dtype
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Bag, Draw, FeatureBag, StudySlide, all_tiles
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.methods.transmil import TransMil
 from tapfm_eval.methods.varmil import Varmil
+from tapfm_eval.randomness import key
+
+OnTiles = Callable[[StudySlide, NDArray[np.float32], NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class SlideModel:
     encoder: TileEncoder | None
     aggregator: Aggregator
     device: torch.device
+    scaler: LossScaler | None = field(init=False)  # where the backbone computes in fp16
+
+    def __post_init__(self) -> None:
+        scaled = self.encoder is not None and autocast_dtype(self.device) == torch.float16
+        object.__setattr__(self, "scaler", LossScaler() if scaled else None)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 for the backbone on a GPU that has it; full precision elsewhere."""
-        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
+        """bf16 for the backbone on a GPU that has it, fp16 on one that has not; full precision on a CPU."""
+        return autocast(self.device)
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The parts that may hold trained parameters, by the name they are saved under."""
@@ -69,7 +75,8 @@ class SlideModel:
         assert self.encoder is not None
         starts = range(0, len(bag.tiles), micro_batch)
         with torch.no_grad(), self.autocast():
-            parts = [self.encoder(bag.tiles[start : start + micro_batch].to(self.device)) for start in starts]
+            tiles = (bag.tiles[start : start + micro_batch].to(self.device, non_blocking=True) for start in starts)
+            parts = [self.encoder(part) for part in tiles]
         return torch.cat([z for z, _ in parts]), torch.cat([a for _, a in parts])
 
 
@@ -120,13 +127,27 @@ def slide_logits(
     slides: Sequence[StudySlide],
     recipe: Recipe,
     advance: Callable[[int], None],
+    on_tiles: OnTiles | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Raw logits (L,) by slide_id, from all tiles; not yet corrected for the training weights."""
+    """Raw logits (L,) by slide_id, from all tiles; not yet corrected for the training weights.
+
+    Args:
+        model: A trained model.
+        bags: From `inference_draws(slides, recipe)`.
+        slides: What is scored.
+        recipe: Gives the micro-batch.
+        advance: Told 1 for every slide.
+        on_tiles: Given each slide with the backbone's raw attention (N,) and the aggregator's weights (N,) of its
+            tiles, as heatmaps need them.
+    """
     logits = {}
     for _, module in model.modules():
         module.eval()
     with torch.no_grad():
         for slide, z, a in encode_slides(model, bags, slides, recipe):
-            logits[slide.slide_id] = model.aggregator(z, a).logits.double().cpu().numpy()
+            output = model.aggregator(z, a)
+            logits[slide.slide_id] = output.logits.double().cpu().numpy()
+            if on_tiles is not None:
+                on_tiles(slide, a.float().cpu().numpy(), output.weights.float().cpu().numpy())
             advance(1)
     return logits

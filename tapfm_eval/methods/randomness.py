@@ -1,24 +1,13 @@
-"""Randomness that derives from the protocol seed and an item's own id, never from order or the clock."""
-
-import hashlib
+"""What training draws: tiles, stochastic depth, initial weights; each keyed by the protocol seed and the item's id."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tapfm_eval.randomness import generator, key
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def key(*parts: int | str) -> int:
-    """A 64-bit number that depends on all parts, their order and their kinds."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def generator(*parts: int | str) -> np.random.Generator:
-    """A numpy generator of its own for the item that `parts` name."""
-    return np.random.Generator(np.random.PCG64(key(*parts)))
 
 
 def draw_tiles(available: int, wanted: int | None, *parts: int | str) -> NDArray[np.int64]:

@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder
-from tapfm_eval.methods.adapt import StepReport, TileSlices, aggregator_gradients
+from tapfm_eval.methods.adapt import StepReport, TwoPasses, aggregator_gradients, drive
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.losses import SlideLoss
+from tapfm_eval.methods.spool import TileSlices
 
 
 def share_of(count: int, rank: int, world: int) -> slice:
@@ -60,20 +61,12 @@ def sharded_step(
         autocast: Makes the context in which the encoder runs.
         group: The ranks; None for all.
     """
-    starts = range(0, len(tiles), micro_batch)
-
-    def encode(start: int) -> tuple[Tensor, Tensor]:
-        part = slice(start, min(start + micro_batch, len(tiles)))
-        kept = None if keep is None else keep[part].to(device)
-        with autocast():
-            encoded: tuple[Tensor, Tensor] = encoder(tiles[part].to(device), kept)
-        return encoded
-
-    with torch.no_grad():
-        parts = [encode(start) for start in starts]
-    weight = next(aggregator.parameters())
-    z = torch.cat([z for z, _ in parts]) if parts else torch.empty(0, encoder.dim, dtype=weight.dtype, device=device)
-    a = torch.cat([a for _, a in parts]) if parts else torch.empty(0, dtype=weight.dtype, device=device)
+    bag = TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
+    if len(tiles):
+        z, a = bag.without_graph()
+    else:
+        dtype = next(aggregator.parameters()).dtype
+        z, a = torch.empty(0, encoder.dim, dtype=dtype, device=device), torch.empty(0, dtype=dtype, device=device)
     whole_z, counts = _gathered(z, group)
     whole_a, _ = _gathered(a, group)
 
@@ -86,14 +79,9 @@ def sharded_step(
     before = {name: p.grad for name, p in encoder.named_parameters() if p.requires_grad}
     for parameter in _trained(encoder):
         parameter.grad = None  # what the caller had accumulated is the same on every rank and must not be summed
-    for start in starts:
-        z, a = encode(start)
-        part = slice(first + start, first + start + len(z))
-        driven = [(z, g_z[part])]
-        if lambda_attention != 0:
-            driven.append((a, lambda_attention * g_a[part]))
-        live = [(output, gradient) for output, gradient in driven if output.requires_grad]
-        torch.autograd.backward([output for output, _ in live], [gradient for _, gradient in live])
+    for part, z, a in bag.with_graph():
+        mine = slice(first + part.start, first + part.stop)
+        drive(z, a, g_z[mine], g_a[mine], lambda_attention)
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
             summed = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

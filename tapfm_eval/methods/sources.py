@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.backbones.features import SlideFeatures, features_path, read_features
-from tapfm_eval.errors import Problem, SlideError
+from tapfm_eval.errors import Problem, UnreadableSlideError
 from tapfm_eval.methods.augment import augment_tiles
-from tapfm_eval.slides.bags import ReadFailure, TileRequest, request_tiles, stream
+from tapfm_eval.methods.spool import HELD_BYTES, ArrivingTiles, TileSlices
+from tapfm_eval.slides.bags import ReadFailure, TileBatch, TileRequest, request_tiles, stream
 from tapfm_eval.slides.tiles import TileGrid
+
+READ_CHUNK = 16  # tiles a worker reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class TileBag:
     """A bag for an encoder."""
 
     draw: Draw
-    tiles: Tensor  # (K, 3, H, W) uint8
+    tiles: TileSlices  # (K, 3, H, W) uint8 by slices; good until the next bag is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,16 @@ def all_tiles(slide: StudySlide, chunk: int) -> list[Draw]:
     return [Draw(slide.slide_id, np.arange(i, min(i + chunk, count)), 0) for i in range(0, count, chunk)]
 
 
+def _tiles_of(item: TileBatch | ReadFailure) -> Tensor:
+    if isinstance(item, ReadFailure):
+        raise UnreadableSlideError(
+            item.request.slide_id,
+            Problem(str(item.request.path), "tiles that can still be read", item.message,
+                    "Check the slide and its storage; the same command resumes."),
+        )  # fmt: skip
+    return item.tiles
+
+
 def _augment(tiles: Tensor, request: TileRequest, seed: int) -> Tensor:
     return augment_tiles(tiles, request.indices, seed, int(str(request.key)), request.slide_id)
 
@@ -86,12 +100,15 @@ class TileSource:
     slides: Mapping[str, StudySlide]  # by slide_id
     workers: int
     augment_seed: int | None  # None: tiles as they are
+    held_bytes: int = HELD_BYTES  # a bag of more is kept in a temporary file between the passes
 
     def bags(self, draws: Iterable[Draw]) -> Iterator[TileBag]:
-        """One bag of uint8 tiles per draw.
+        """One bag of uint8 tiles per draw, each good until the next is asked for.
+
+        Workers read `READ_CHUNK` tiles at a time, so that several work on one bag and none ever holds a whole one.
 
         Raises:
-            SlideError: A slide that was readable when its tiles were laid no longer is.
+            UnreadableSlideError: A slide that was readable when its tiles were laid no longer is.
         """
         under_way: deque[Draw] = deque()
 
@@ -99,18 +116,24 @@ class TileSource:
             for draw in draws:
                 slide = self.slides[draw.slide_id]
                 under_way.append(draw)
-                yield request_tiles(
-                    slide.grid, slide.path, draw.indices, manifest_mpp=slide.manifest_mpp, key=draw.epoch
-                )
+                assert len(draw.indices), "a slide without tiles has failed before"
+                for start in range(0, len(draw.indices), READ_CHUNK):
+                    yield request_tiles(
+                        slide.grid, slide.path, draw.indices[start : start + READ_CHUNK],
+                        manifest_mpp=slide.manifest_mpp, key=draw.epoch,
+                    )  # fmt: skip
 
         transform = None if self.augment_seed is None else partial(_augment, seed=self.augment_seed)
-        for item in stream(requests(), workers=self.workers, transform=transform):
-            if isinstance(item, ReadFailure):
-                raise SlideError(
-                    Problem(str(item.request.path), "tiles that can still be read", item.message,
-                            "Check the slide and its storage; the same command resumes.")
-                )  # fmt: skip
-            yield TileBag(under_way.popleft(), item.tiles)
+        arriving = map(_tiles_of, stream(requests(), workers=self.workers, transform=transform))
+        # the first chunk is asked for before its draw is known: reading it is what takes the draw
+        for first in arriving:
+            draw = under_way.popleft()
+            tiles = ArrivingTiles(len(draw.indices), chain([first], arriving), self.held_bytes)
+            try:
+                yield TileBag(draw, tiles)
+            finally:
+                tiles.close()
+            tiles.finish()
 
 
 @dataclass(frozen=True, slots=True)

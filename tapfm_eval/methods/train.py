@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +18,20 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from tapfm_eval.cohort.patients import expit, logit, mean_logit
-from tapfm_eval.errors import Problem, SplitError, StudyError
+from tapfm_eval.errors import RunError, StudyError, TapfmEvalError
 from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
+from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
 from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits
-from tapfm_eval.methods.randomness import depth_keep, draw_tiles, generator
+from tapfm_eval.methods.randomness import depth_keep
 from tapfm_eval.methods.recipe import Recipe
-from tapfm_eval.methods.sources import Bag, BagSource, Draw, StudySlide, TileBag
+from tapfm_eval.methods.sources import Bag, BagSource, Draw, TileBag
+from tapfm_eval.methods.state import Chosen, Epoch, TrainingState, is_finite, restored_state, saved_state
+from tapfm_eval.methods.steady import SteadyBags
+from tapfm_eval.methods.unit import TrainingData, Unit, draws_from, epoch_draws, selection_targets
+from tapfm_eval.progress import skip
 
 _REMEDY = "Lower the learning rate under `training:` and raise the protocol's version."
-
-Labels = Mapping[str, NDArray[np.float64]]  # patient_id -> (L,), 0, 1 or NaN
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What is trained: one arm with one seed on one fold."""
-
-    arm: str
-    seed: int
-    fold: int
-
-    def __str__(self) -> str:
-        return f"{self.arm}, seed {self.seed}, fold {self.fold}"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """The patients of one fold, slides and labels."""
-
-    targets: tuple[str, ...]
-    selecting: tuple[str, ...]  # the targets that may take part in the selection
-    train: tuple[StudySlide, ...]
-    validation: tuple[StudySlide, ...]
-    labels: Labels
-    tiles_per_slide: int | None
-    min_per_class: int
-    ties: tuple[str, ...]  # what decides between epochs of equal metric, in order
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One line of a unit's history."""
-
-    epoch: int  # counted from 1
-    train_loss: float  # mean over the slides seen
-    validation_loss: float  # mean over patients
-    validation_auroc: float  # macro, over `metric_targets`
-    lr_backbone: float
-    lr_aggregator: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +45,9 @@ class Trained:
     selected_epoch: int
     metric_targets: tuple[str, ...]
     validation_scores: Mapping[str, NDArray[np.float64]]  # slide_id -> (L,), at the selected epoch
-    seconds: float
+    seconds: float  # in all sessions
     peak_memory_mb: float
+    sessions: tuple[Mapping[str, str], ...]  # where and with what it was trained
 
 
 def cosine_factor(epoch: int, restart_epochs: int) -> float:
@@ -94,25 +62,6 @@ def cosine_factor(epoch: int, restart_epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - start) / length))
 
 
-def epoch_draws(data: TrainingData, unit: Unit, epoch: int) -> list[tuple[StudySlide, Draw]]:
-    """The bags of one epoch (from 1): patients shuffled, one slide each, its tiles drawn anew.
-
-    A slide is drawn per (seed, epoch, patient), tiles per (seed, epoch, slide), so that neither depends on order.
-    """
-    by_patient: dict[str, list[StudySlide]] = {}
-    for slide in sorted(data.train, key=lambda s: (s.patient_id, s.slide_id)):
-        by_patient.setdefault(slide.patient_id, []).append(slide)
-    patients = list(by_patient)
-    order = generator("patients", unit.seed, unit.fold, epoch).permutation(len(patients))
-    draws = []
-    for i in order:
-        slides = by_patient[patients[i]]
-        slide = slides[int(generator("slide", unit.seed, epoch, patients[i]).integers(len(slides)))]
-        indices = draw_tiles(len(slide.grid.xy0), data.tiles_per_slide, unit.seed, epoch, slide.slide_id)
-        draws.append((slide, Draw(slide.slide_id, indices, epoch)))
-    return draws
-
-
 def train_unit(
     unit: Unit,
     model: SlideModel,
@@ -121,8 +70,10 @@ def train_unit(
     source: BagSource,
     inference: BagSource,
     advance: Callable[[int], None],
+    checkpoints: Checkpoints | None = None,
+    session: Mapping[str, str] | None = None,
 ) -> Trained:
-    """Trains one unit and selects its epoch on the validation patients.
+    """Trains one unit and selects its epoch on the validation patients; goes on from its newest checkpoint.
 
     Args:
         unit: Names the unit; its seed and fold key all randomness.
@@ -131,48 +82,65 @@ def train_unit(
         data: Patients, slides and labels of the fold.
         source: Bags for training, augmented where the recipe says so.
         inference: Bags for validation, never augmented.
-        advance: Told 1 for every slide trained on or validated.
+        advance: Told 1 for every slide trained on or validated; may raise to stop, and a checkpoint is written.
+        checkpoints: Where the training is kept; None keeps nothing.
+        session: What is to be remembered of the machine that trains.
 
     Raises:
         SplitError: A target cannot be trained, or no target can carry the selection.
-        StudyError: The loss or a validation logit stopped being a number.
+        StudyError: The loss, a weight or a validation logit stopped being a number; the last good state is kept.
     """
-    started = time.monotonic()
     train_labels = np.array([data.labels[p] for p in sorted({s.patient_id for s in data.train})])
     weights = target_weights(train_labels.reshape(-1, len(data.targets)), data.targets, f"fold {unit.fold}")
     metric_targets = selection_targets(data, unit)
     optimizers = _optimizers(model, recipe)
-    history: list[Epoch] = []
-    epochs = range(1, recipe.epochs + 1)
+    state = TrainingState()
+    if checkpoints is not None:
+        plain = [optimizer for optimizer, _ in optimizers]
+        state = checkpoints.newest(lambda saved: restored_state(saved, model, plain, data.steps)) or state
+    state.sessions.append({"from": str(state), **(session or {})})
+    started, before = time.monotonic(), state.seconds
+
+    def keep(now: bool = False) -> None:
+        state.seconds = before + time.monotonic() - started
+        state.peak_memory_mb = max(state.peak_memory_mb, _peak_memory_mb(model.device))
+        if checkpoints is not None and (checkpoints.due() or now):
+            if not is_finite(model):
+                raise StudyError(f"{unit}: a weight is not a number in epoch {state.epoch}. {_REMEDY}")
+            checkpoints.write(saved_state(state, model, [optimizer for optimizer, _ in optimizers]))
+
+    trained = (state.epoch - 1) * data.steps + len(state.losses)
+    left = [slide for slide in data.validation if slide.slide_id not in state.validated]
+    whole = range(state.epoch + 1, recipe.epochs + 1)  # epochs that are validated from their first slide on
+    skip(advance, trained + (state.epoch - 1) * len(data.validation) + len(state.validated))
+
+    def checked(start: int) -> Iterator[Draw]:
+        later = (draw for _ in whole for draw in inference_draws(data.validation, recipe))
+        return islice(chain(inference_draws(left, recipe), later), start, None)
+
     # one stream each for all epochs: worker processes start once and read ahead across the end of an epoch
-    training = source.bags(draw for epoch in epochs for _, draw in epoch_draws(data, unit, epoch))
-    checking = inference.bags(draw for _ in epochs for draw in inference_draws(data.validation, recipe))
-    best: tuple[tuple[float, ...], int, dict[str, Tensor], dict[str, NDArray[np.float64]]] | None = None
-    for epoch in epochs:
-        draws = epoch_draws(data, unit, epoch)  # drawn again, not kept: all epochs of a large study fill the memory
-        factor = cosine_factor(epoch - 1, recipe.restart_epochs)
-        for optimizer, peak in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-        losses = _train_epoch(unit, model, recipe, data, draws, training, weights, optimizers, epoch, advance)
-        raw = slide_logits(model, checking, data.validation, recipe, advance)
-        broken = sorted(slide_id for slide_id, logits in raw.items() if not np.isfinite(logits).all())
-        if broken:
-            raise StudyError(
-                f"{unit}: the logits of validation slide {broken[0]} are not numbers after epoch {epoch}. {_REMEDY}"
-            )
-        scores = {slide_id: expit(logits - weights.offsets) for slide_id, logits in raw.items()}
-        auroc, loss = validate(data, scores, weights, recipe, metric_targets)
-        rates = [optimizer.param_groups[0]["lr"] for optimizer, _ in optimizers]
-        history.append(Epoch(epoch, float(np.mean(losses)), loss, auroc, rates[1] if len(rates) > 1 else 0.0, rates[0]))
-        tie_breakers = {"validation_loss": loss, "earliest": float(epoch)}
-        rank = (-auroc, *(tie_breakers[tie] for tie in data.ties), float(epoch))
-        if best is None or rank < best[0]:
-            best = (rank, epoch, model.state(), scores)
-    assert best is not None
+    with (
+        SteadyBags(source, lambda start: draws_from(data, unit, recipe.epochs, trained + start), advance) as training,
+        SteadyBags(inference, checked, advance) as checking,
+    ):
+        try:
+            while state.epoch <= recipe.epochs:
+                factor = cosine_factor(state.epoch - 1, recipe.restart_epochs)
+                for optimizer, peak in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = peak * factor
+                _train_epoch(unit, model, recipe, data, state, training, weights, optimizers, advance, keep)
+                _validate_epoch(unit, model, recipe, data, state, checking, advance, keep)
+                _close_epoch(model, recipe, data, state, weights, optimizers, metric_targets)
+        except TapfmEvalError as error:
+            if not isinstance(error, RunError) and is_finite(model):
+                keep(now=True)
+            raise
+    assert state.best is not None
     return Trained(
-        unit, weights, best[2], tuple(history), best[1], metric_targets, best[3],
-        time.monotonic() - started, _peak_memory_mb(model.device),
+        unit, weights, state.best.weights, tuple(state.history), state.best.epoch, metric_targets, state.best.scores,
+        before + time.monotonic() - started, max(state.peak_memory_mb, _peak_memory_mb(model.device)),
+        tuple(state.sessions),
     )  # fmt: skip
 
 
@@ -181,62 +149,98 @@ def _train_epoch(
     model: SlideModel,
     recipe: Recipe,
     data: TrainingData,
-    draws: Sequence[tuple[StudySlide, Draw]],
-    bags: Iterator[Bag],
+    state: TrainingState,
+    bags: SteadyBags,
     weights: TargetWeights,
     optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
-    epoch: int,
     advance: Callable[[int], None],
-) -> list[float]:
+    keep: Callable[[], None],
+) -> None:
+    """The slides of the epoch that are still to be trained on."""
     for _, module in model.modules():
         module.train()
-    losses = []
-    for slide, draw in draws:
-        bag = next(bags)
+    # drawn again, not kept: all epochs of a large study fill the memory
+    for slide, _ in epoch_draws(data, unit, state.epoch)[len(state.losses) :]:
         labels = torch.as_tensor(data.labels[slide.patient_id], device=model.device)
         loss_of = SlideLoss(labels, weights, recipe.label_smoothing)
-        for optimizer, _ in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        if isinstance(bag, TileBag):
-            assert model.encoder is not None
-            keep = depth_keep(
-                draw.indices, model.encoder.depth, recipe.drop_path, unit.seed, unit.fold, epoch, slide.slide_id
-            )
-            loss = adaptation_step(
-                model.encoder, model.aggregator, loss_of, bag.tiles,
-                keep=keep, micro_batch=recipe.micro_batch, lambda_attention=recipe.lambda_attention,
-                device=model.device, autocast=model.autocast,
-            ).loss  # fmt: skip
-        else:
-            loss, _, _ = aggregator_gradients(model.aggregator, loss_of, bag.z.to(model.device), bag.a.to(model.device))
+        loss = bags.steadily(partial(_gradients, unit, model, recipe, bags, loss_of, optimizers))
         if not math.isfinite(loss):
-            raise StudyError(f"{unit}: the loss is {loss} in epoch {epoch} at slide {slide.slide_id}. {_REMEDY}")
+            raise StudyError(f"{unit}: the loss is {loss} in epoch {state.epoch} at slide {slide.slide_id}. {_REMEDY}")
         for optimizer, _ in optimizers:
             optimizer.step()
-        losses.append(loss)
+        state.losses.append(loss)
         advance(1)
-    return losses
+        keep()
 
 
-def selection_targets(data: TrainingData, unit: Unit) -> tuple[str, ...]:
-    """The targets with enough validation patients of each class to take part in the selection.
+def _gradients(
+    unit: Unit,
+    model: SlideModel,
+    recipe: Recipe,
+    bags: Iterator[Bag],
+    loss_of: SlideLoss,
+    optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
+) -> float:
+    """The loss of the next bag; its gradients are left in the parameters, for the optimizers to step."""
+    bag = next(bags)
+    for optimizer, _ in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    if isinstance(bag, TileBag):
+        assert model.encoder is not None
+        keys = (unit.seed, unit.fold, bag.draw.epoch, bag.draw.slide_id)
+        return adaptation_step(
+            model.encoder, model.aggregator, loss_of, bag.tiles,
+            keep=depth_keep(bag.draw.indices, model.encoder.depth, recipe.drop_path, *keys),
+            micro_batch=recipe.micro_batch, lambda_attention=recipe.lambda_attention,
+            device=model.device, autocast=model.autocast, scaler=model.scaler,
+        ).loss  # fmt: skip
+    return aggregator_gradients(model.aggregator, loss_of, bag.z.to(model.device), bag.a.to(model.device))[0]
 
-    Raises:
-        SplitError: There is none.
-    """
-    labels = np.array([data.labels[p] for p in sorted({s.patient_id for s in data.validation})])
-    labels = labels.reshape(-1, len(data.targets))
-    enough = [
-        target
-        for j, target in enumerate(data.targets)
-        if target in data.selecting and min((labels[:, j] == 1).sum(), (labels[:, j] == 0).sum()) >= data.min_per_class
-    ]
-    if not enough:
-        raise SplitError(
-            Problem(f"fold {unit.fold}, validation", f"a target with {data.min_per_class} patients of each class",
-                    "none", "Use another split, or lower selection.min_per_class.")
-        )  # fmt: skip
-    return tuple(enough)
+
+def _validate_epoch(
+    unit: Unit,
+    model: SlideModel,
+    recipe: Recipe,
+    data: TrainingData,
+    state: TrainingState,
+    bags: SteadyBags,
+    advance: Callable[[int], None],
+    keep: Callable[[], None],
+) -> None:
+    """Raw logits of the slides of the epoch that are still to be validated."""
+    for slide in data.validation:
+        if slide.slide_id not in state.validated:
+            found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None))
+            logits = found[slide.slide_id]
+            if not np.isfinite(logits).all():
+                where = f"validation slide {slide.slide_id} are not numbers after epoch {state.epoch}"
+                raise StudyError(f"{unit}: the logits of {where}. {_REMEDY}")
+            state.validated[slide.slide_id] = logits
+            advance(1)
+            keep()
+
+
+def _close_epoch(
+    model: SlideModel,
+    recipe: Recipe,
+    data: TrainingData,
+    state: TrainingState,
+    weights: TargetWeights,
+    optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
+    metric_targets: tuple[str, ...],
+) -> None:
+    """Puts the epoch into the history, keeps it if it is the best so far, and opens the next."""
+    scores = {slide_id: expit(logits - weights.offsets) for slide_id, logits in state.validated.items()}
+    auroc, loss = validate(data, scores, weights, recipe, metric_targets)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer, _ in optimizers]
+    rate_backbone = rates[1] if len(rates) > 1 else 0.0
+    epoch = Epoch(state.epoch, float(np.mean(state.losses)), loss, auroc, rate_backbone, rates[0])
+    tie_breakers = {"validation_loss": loss, "earliest": float(epoch.epoch)}
+    rank = (-auroc, *(tie_breakers[tie] for tie in data.ties), float(epoch.epoch))
+    if state.best is None or rank < state.best.rank:
+        state.best = Chosen(rank, epoch.epoch, model.state(), scores)
+    state.history.append(epoch)
+    state.epoch, state.losses, state.validated = epoch.epoch + 1, [], {}
 
 
 def validate(
@@ -299,7 +303,7 @@ def _peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
-def selection_json(trained: Trained) -> str:
+def selection_json(trained: Trained, key: str = "", weights_sha256: str = "") -> str:
     """What was selected and why, as JSON text."""
     chosen = trained.history[trained.selected_epoch - 1]
     return json.dumps(
@@ -314,6 +318,9 @@ def selection_json(trained: Trained) -> str:
             "target_weights": trained.weights.target,
             "seconds": trained.seconds,
             "peak_memory_mb": trained.peak_memory_mb,
+            "training_sha256": key,
+            "weights_sha256": weights_sha256,
+            "sessions": trained.sessions,
         },
         indent=2,
     )

@@ -14,7 +14,9 @@ from tapfm_eval.errors import Problem, ProtocolError
 from tapfm_eval.protocol.schema import FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
 
 MAX_BYTES = 1_000_000
-_UNIONS = frozenset({"adapt", "comparisons", "folds", "hypothesis", "operating_points"})  # keys of several forms
+_UNIONS = frozenset(
+    {"adapt", "comparisons", "folds", "hypothesis", "operating_points", "regions"}
+)  # keys of several forms
 _UNION_TAGS = frozenset({"word", "record", "list", "last_blocks", "lora"})  # which form an error is about
 
 
@@ -92,9 +94,11 @@ def protocol_sha256(protocol: Protocol) -> str:
     """Hash of what the protocol says; comments and layout of the file do not count.
 
     The order of cohorts, targets and planted effects does: it is the order of the classifier's outputs and decides
-    which effect stands for which target.
+    which effect stands for which target. Values at their default are left out, so that a key which a later release
+    adds changes no protocol that does not use it.
     """
-    text = json.dumps(protocol.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=True)
+    content = protocol.model_dump(mode="json", exclude_defaults=True)
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -211,8 +215,6 @@ def _problem(path: Path, content: dict[Any, Any], detail: Any) -> Problem:
     got = shorten(detail.get("input"))
     if kind == "value_error":
         message = str(context.get("error", detail["msg"]))
-        if message.startswith("not available yet"):
-            return Problem(where, "a setting that this version serves", got, message[0].upper() + message[1:] + ".")
         return Problem(where, message.removeprefix("expected "), got, "Correct the value.")
     if kind in ("literal_error", "enum"):
         return Problem(where, str(context.get("expected", "another value")), got, "Use one of these.")
@@ -260,6 +262,15 @@ def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Pr
             yield Problem(f"{path}, {what}", "names that differ by more than case", name, "Rename one of them.")
     if len(set(protocol.seeds)) != len(protocol.seeds):
         yield Problem(f"{path}, seeds", "different seeds", shorten(list(protocol.seeds)), "Remove the repeated one.")
+    for name, declared in protocol.cohorts.items():
+        if declared.expected is not None:
+            key = f"cohorts.{name}.expected.prevalence"
+            for target in declared.expected.prevalence:
+                yield from known(key, target, protocol.targets, "targets")
+            for target in protocol.targets:
+                if target not in declared.expected.prevalence:
+                    yield Problem(f"{path}, {key}.{target}", "the share of positive patients of every target",
+                                  "nothing", f"Add `{target}: 0.1`, or what you expect.")  # fmt: skip
     for target, plan in protocol.targets.items():
         if target in RESERVED_TARGETS and not as_run:
             yield Problem(f"{path}, targets.{target}", "a name that is not reserved", target, "Rename the target.")

@@ -31,15 +31,16 @@ def word_or_record(value: Any) -> str:
     return "record" if isinstance(value, dict | BaseModel) else "word"
 
 
-def not_available_yet(what: str) -> str:
-    """The message for a setting that the schema knows but that no released version serves."""
-    return f"not available yet: {what}"
-
-
 class Record(BaseModel):
     """Base of every part of a protocol: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        use_attribute_docstrings=True,  # `protocol schema` says what each key means
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -52,12 +53,21 @@ class Record(BaseModel):
         return value
 
 
+class Expected(Record):
+    """What is expected of a development cohort that its owner has yet to supply; for `plan` and rehearsals."""
+
+    patients: Annotated[int, Field(ge=100, le=200_000)]
+    """Patients with a slide and a known label."""
+    prevalence: dict[str, Fraction]
+    """Share of positive patients, for each target of the protocol."""
+
+
 class CohortPlan(Record):
     """One cohort: where its manifest lies and what it is for."""
 
     role: Literal["development", "external"]
     """`development` trains, validates and tests under a split; `external` is only ever predicted."""
-    manifest: RelativePath
+    manifest: RelativePath | None = None
     """Manifest CSV, relative to the protocol file."""
     split: RelativePath | None = None
     """Split CSV, relative to the protocol file; development cohorts only."""
@@ -66,17 +76,19 @@ class CohortPlan(Record):
         Discriminator(lambda value: "list" if isinstance(value, list | tuple) else "word"),
     ] = "all"
     """The folds of the split that are run."""
-    expected: None = None
-    """Size and prevalences of a cohort that is yet to be supplied."""
-
-    @field_validator("expected", mode="before")
-    @classmethod
-    def _expected_is_planned(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError(not_available_yet("a development cohort declared by `expected`"))
+    expected: Expected | None = None
+    """Size and prevalences of a development cohort that is yet to be supplied, in place of `manifest` and `split`."""
 
     @model_validator(mode="after")
     def _split_belongs_to_development(self) -> Self:
+        if self.expected is not None:
+            if self.role == "external":
+                raise ValueError("an external cohort needs `manifest`: `expected` is for a development cohort alone")
+            if self.manifest is not None or self.split is not None or self.folds != "all":
+                raise ValueError("give either `expected`, or `manifest` with `split` and `folds`, not both")
+            return self
+        if self.manifest is None:
+            raise ValueError("a cohort needs `manifest`, or `expected` where it is yet to be supplied")
         if self.role == "development" and self.split is None:
             raise ValueError("a development cohort needs `split`: make one and name its file here")
         if self.role == "external" and (self.split is not None or self.folds != "all"):
@@ -104,6 +116,15 @@ class Patients(Record):
     """Scores of a patient's slides are combined as the mean of their logits (clipped at 1e-6)."""
 
 
+class AnnotatedRegions(Record):
+    """Which annotations of a slide restrict its tiles."""
+
+    classes: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=100)
+    ]
+    """Names of the annotation classes that count, spelt as in QuPath."""
+
+
 class Tiles(Record):
     """The tile grid laid over tissue."""
 
@@ -115,15 +136,12 @@ class Tiles(Record):
     """How tissue is told from glass."""
     min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Least share of a tile's area that must be tissue."""
-    regions: Literal["none"] = "none"
-    """Annotated regions that restrict the tiles."""
-
-    @field_validator("regions", mode="before")
-    @classmethod
-    def _regions_are_planned(cls, value: Any) -> Any:
-        if value != "none":
-            raise ValueError(not_available_yet("tiles restricted to annotated regions"))
-        return value
+    regions: Annotated[
+        Annotated[Literal["none", "annotations"], Tag("word")] | Annotated[AnnotatedRegions, Tag("record")],
+        Discriminator(word_or_record),
+    ] = "none"
+    """`annotations` or `{classes: [...]}`: only tiles whose centre lies inside an annotation (QuPath GeoJSON) of the
+    slide, of any class or of these. A slide without a file keeps its whole tissue."""
 
 
 class LoraPlan(Record):
@@ -139,12 +157,14 @@ class Lora(Record):
     """Adapt by low-rank adapters."""
 
     lora: LoraPlan
+    """Rank and scale of the adapters."""
 
 
 class LastBlocks(Record):
     """Adapt the last blocks and the final norm."""
 
     last_blocks: Annotated[int, Field(ge=1, le=200)]
+    """How many of the last blocks train; those before them stay as published."""
 
 
 class TrainingChanges(Record):
@@ -203,6 +223,7 @@ class Arm(Record):
     """One model of the comparison: a backbone, an aggregator and how far the backbone is adapted."""
 
     id: Identifier
+    """Name of the arm in tables and comparisons."""
     backbone: Identifier
     """Name of a backbone card."""
     aggregator: str
@@ -226,6 +247,7 @@ class Selection(Record):
     """How validation patients choose the epoch."""
 
     metric: Literal["macro_auroc"] = "macro_auroc"
+    """The mean AUROC over targets; the best epoch is selected."""
     min_per_class: Annotated[int, Field(ge=1, le=1000)] = 3
     """A target enters the metric only with this many validation patients of each class."""
     ties: tuple[Literal["validation_loss", "earliest"], ...] = ("validation_loss", "earliest")
@@ -236,51 +258,66 @@ class NonInferiority(Record):
     """A - B is not worse than -margin."""
 
     margin: Annotated[float, Field(gt=0, lt=0.5)]
+    """How much lower than the other arm's the AUROC may be."""
 
 
 class NonInferiorityPlan(Record):
     """Wraps the margin under its name, as the protocol spells it."""
 
     non_inferiority: NonInferiority
+    """`{margin: 0.05}`."""
 
 
 class Primary(Record):
     """The one comparison that the study stands or falls with."""
 
     target: str
+    """The target that is tested."""
     cohort: str
+    """The cohort on whose external or test patients."""
     arm: str
+    """The arm that is claimed to be better, or no worse."""
     versus: str
+    """The arm that it is compared with."""
     hypothesis: Annotated[
         Annotated[Literal["superiority"], Tag("word")] | Annotated[NonInferiorityPlan, Tag("record")],
         Discriminator(word_or_record),
     ] = "superiority"
+    """`superiority`, or `{non_inferiority: {margin: 0.05}}`."""
     one_sided_alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.025
+    """Level of the one-sided test."""
 
 
 class AllAgainst(Record):
     """Every other arm is compared with this one."""
 
     all_against: str
+    """Id of the arm."""
 
 
 class Family(Record):
     """Comparisons whose p values are adjusted together: on each target and cohort, one family."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    """As the report calls the family."""
     comparisons: Annotated[
         Annotated[Literal["all_pairs"], Tag("word")] | Annotated[AllAgainst, Tag("record")],
         Discriminator(word_or_record),
     ]
+    """`all_pairs`, or `{all_against: ARM}`."""
 
 
 class AtRule(Record):
     """A threshold at a stated value of one measure, fixed on validation patients."""
 
     at_sensitivity: Fraction | None = None
+    """Sensitivity at least this, with the best specificity."""
     at_specificity: Fraction | None = None
+    """Specificity at least this, with the best sensitivity."""
     at_npv: Fraction | None = None
+    """Negative predictive value at least this, ruling out as many patients as possible."""
     at_ppv: Fraction | None = None
+    """Positive predictive value at least this, with the best sensitivity."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -305,14 +342,18 @@ class AnalysisPlan(Record):
     level: Fraction = 0.95
     """Level of every two-sided interval."""
     primary: Primary | None = None
+    """The primary comparison; a study without one is exploratory."""
     families: tuple[Family, ...] = ()
+    """Families of further comparisons."""
     multiplicity: Literal["holm", "hochberg", "bh"] = "holm"
+    """How p values within a family are adjusted; `bh` is Benjamini and Hochberg."""
     operating_points: tuple[
         Annotated[
             Annotated[Literal["youden"], Tag("word")] | Annotated[AtRule, Tag("record")], Discriminator(word_or_record)
         ],
         ...,
     ] = ()
+    """Rules by which thresholds are fixed on validation patients: `youden`, or one of `at_...`."""
     subgroups: tuple[str, ...] = ()
     """Manifest columns by which AUROCs are broken down."""
 
@@ -321,6 +362,7 @@ class Failures(Record):
     """What happens to slides that cannot be read or hold no tissue."""
 
     policy: Literal["exclude", "stop"] = "exclude"
+    """`exclude`: they leave the study, counted; `stop`: the first one stops it."""
     max_share: Annotated[float, Field(ge=0, le=1)] = 0.02
     """With `exclude`: the run stops when more than this share of a cohort's slides failed."""
 
@@ -329,17 +371,22 @@ class Override(Record):
     """An audit finding that the study accepts knowingly; printed on the report."""
 
     finding: str
+    """Code of the finding, as `tapfm-eval audit` prints it."""
     reason: Annotated[str, StringConstraints(min_length=10, max_length=2000)]
+    """Why it is accepted."""
 
 
 class Rehearsal(Record):
     """Sizes and planted effects of a rehearsal; it never touches a real run."""
 
     train: Annotated[int, Field(ge=8, le=2000)] = 40
+    """Training patients drawn."""
     validation: Annotated[int, Field(ge=6, le=2000)] = 16
+    """Validation patients drawn."""
     test: Annotated[int, Field(ge=4, le=2000)] = 24
+    """Test patients drawn."""
     external: Annotated[int, Field(ge=8, le=2000)] = 48
-    """Patients drawn per split, and per external cohort."""
+    """Patients drawn from each external cohort."""
     planted: dict[str, Annotated[float, Field(gt=0.5, lt=0.999)]] = Field(default_factory=dict)
     """AUROC of the effect planted for each target."""
 
@@ -348,24 +395,39 @@ class Protocol(Record):
     """A whole study, fixed in advance."""
 
     format: Literal["tapfm-eval/protocol/1"]
+    """Name and version of this format."""
     id: Identifier
+    """Name of the study, and of its run folders."""
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+    """Three numbers; other content needs another version once a run has looked at test patients."""
     title: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    """One line for the report's first page."""
     intended_use: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    """What the model would be used for; the audit holds the backbones' licences against it."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...], Field(min_length=1, max_length=100)]
     """One whole training per seed."""
     cohorts: Annotated[dict[Identifier, CohortPlan], Field(min_length=1)]
+    """Cohorts by name: exactly one for development, any number of external ones."""
     targets: Annotated[dict[Identifier, Target], Field(min_length=1)]
+    """Targets by name, in the order of the classifier's outputs; `{}` where the column has the target's name."""
     patients: Patients = Patients()
+    """Several slides a patient."""
     tiles: Tiles = Tiles()
+    """The tile grid."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    """The models that are compared."""
     training: Training = Training()
+    """The recipe of all arms."""
     selection: Selection = Selection()
+    """How epochs are selected."""
     analysis: AnalysisPlan = AnalysisPlan()
+    """The analysis plan."""
     failures: Failures = Failures()
+    """What happens to slides that fail."""
     overrides: tuple[Override, ...] = ()
     """Audit findings accepted knowingly."""
     rehearsal: Rehearsal = Rehearsal()
+    """Sizes and planted effects of a rehearsal."""
 
     @property
     def development(self) -> str:

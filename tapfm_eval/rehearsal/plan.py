@@ -11,8 +11,10 @@ from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.splits import write_split
 from tapfm_eval.parallel import each
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, Lora, Protocol, Target
-from tapfm_eval.rehearsal.planting import effect_of_target, generator, plant
-from tapfm_eval.rehearsal.sample import draw_patients, permuted
+from tapfm_eval.randomness import wide_generator
+from tapfm_eval.rehearsal.expected import SCHEME as EXPECTED
+from tapfm_eval.rehearsal.planting import effect_of_target, plant
+from tapfm_eval.rehearsal.sample import MIN_PER_CLASS, MIN_TESTED, draw_patients, permuted
 from tapfm_eval.rehearsal.synthetic import write_slide
 from tapfm_eval.rundir import sha256_file, write_text
 
@@ -39,6 +41,17 @@ CHANGES = (
     f"at most {TILES_PER_SLIDE} tiles per slide and epoch; TAPFM's temperature is {TEMPERATURE:g}.",
     f"The target {NEGATIVE_CONTROL} is added as a negative control: real labels permuted within cohort and split.",
 )
+
+
+def changes_of(cohorts: Mapping[str, Cohort]) -> tuple[str, ...]:
+    """What sets this rehearsal apart from the real study; `cohorts` as loaded from the rehearsal's folder."""
+    drawn = [
+        f"{name} is not there yet: its patients, labels and split were drawn, with the prevalences that the protocol "
+        "expects and nothing else known of them."
+        for name, cohort in cohorts.items()
+        if cohort.split is not None and cohort.split.meta.get("of") == EXPECTED
+    ]
+    return (*drawn, *CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,14 @@ def plan_rehearsal(protocol: Protocol, cohorts: Mapping[str, Cohort], root: Path
                 [(patient, 0, part) for part, patients in parts.items() for patient in patients],
                 columns=["patient_id", "fold", "split"],
             )
-            meta = {"scheme": "rehearsal", "seed": seed, "manifest_sha256": sha256_file(folder / "manifest.csv")}
+            meta = {
+                "scheme": "rehearsal", "of": cohort.split.scheme, "seed": seed,
+                "manifest_sha256": sha256_file(folder / "manifest.csv"),
+            }  # fmt: skip
             write_split(folder / "split.csv", table, meta)
             split = f"{name}/split.csv"
         plans[name] = protocol.cohorts[name].model_copy(
-            update={"manifest": f"{name}/manifest.csv", "split": split, "folds": "all"}
+            update={"manifest": f"{name}/manifest.csv", "split": split, "folds": "all", "expected": None}
         )
         slides[name] = slide_folder
         effects: dict[str, dict[str, float]] = {}
@@ -143,9 +159,16 @@ def _parts(protocol: Protocol, cohort: Cohort, planted: tuple[str, ...], seed: i
             "validation": (cohort.split.patients(cohort.folds[0], "validation"), sizes.validation),
             "test": (cohort.split.patients(cohort.folds[0], "test"), sizes.test),
         }
+    least = MIN_PER_CLASS if protocol.external else {**MIN_PER_CLASS, "test": MIN_TESTED}
     return {
         part: draw_patients(
-            cohort.labels.loc[list(pool)], planted, size, part, seed=seed, where=f"rehearsal.{part} of {cohort.name}"
+            cohort.labels.loc[list(pool)],
+            planted,
+            size,
+            part,
+            seed=seed,
+            where=f"rehearsal.{part} of {cohort.name}",
+            least=least[part],
         )
         for part, (pool, size) in pools.items()
     }
@@ -157,7 +180,7 @@ def _manifest(protocol: Protocol, cohort: Cohort, nulls: Mapping[str, float], se
     by_patient = cohort.slides.groupby("patient_id")["slide_id"].apply(list).to_dict()
     for patient in sorted(nulls):
         for slide_id in by_patient.get(patient, [f"{patient}-rehearsal"])[:MAX_SLIDES_PER_PATIENT]:
-            finer = generator(seed, "rehearsal scan", slide_id).random() < SHARE_40X
+            finer = wide_generator(seed, "rehearsal scan", slide_id).random() < SHARE_40X
             labels = {t: _as_label(cohort.labels.at[patient, t]) for t in protocol.targets}
             labels[NEGATIVE_CONTROL] = _as_label(nulls[patient])
             covariates = {

@@ -1,13 +1,12 @@
 """Which visual effect stands for which target, and how strongly each patient carries it."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from scipy.special import ndtri
 
 from tapfm_eval.errors import Problem, ProtocolError
+from tapfm_eval.randomness import wide_generator
 
 EFFECTS: tuple[str, ...] = (
     "stromal_eosin",  # stroma from loose and bluish to dense and pink
@@ -25,16 +24,6 @@ EFFECTS: tuple[str, ...] = (
 _STRENGTH_LIMITS = (-4.0, 7.0)  # four standard deviations about the means of both classes, up to AUROC 0.98
 _HALF_DOSE = 1.0  # strength at the middle of an effect's range: between the classes at AUROC 0.92
 _DOSE_SCALE = 1.2  # keeps the strengths of nearly all patients on the straight part of the curve
-
-
-def generator(*key: str | int) -> np.random.Generator:
-    """A random generator that depends on the key alone: never on order, process or clock.
-
-    >>> float(generator(1, "TCGA-05-4244", "EGFR").random()) == float(generator(1, "TCGA-05-4244", "EGFR").random())
-    True
-    """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")))
 
 
 def dose(strength: float) -> float:
@@ -111,7 +100,7 @@ def plant(
     for target, effect in effect_of_target(planted).items():
         for label, mean in ((0, 0.0), (1, separation(planted[target]))):
             members = [patient for patient in labels if (labels[patient].get(target) or 0) == label]
-            place = {p: (float(generator(seed, "rehearsal effect", p, target).random()), p) for p in members}
+            place = {p: (float(wide_generator(seed, "rehearsal effect", p, target).random()), p) for p in members}
             for rank, patient in enumerate(sorted(members, key=place.__getitem__)):
                 strength = mean + float(ndtri((rank + 0.5) / len(members)))
                 strengths[patient][effect] = min(max(strength, lowest), highest)

@@ -6,16 +6,20 @@ import numpy as np
 import pandas as pd
 
 from tapfm_eval.errors import Problem, ProtocolError
-from tapfm_eval.rehearsal.planting import generator
+from tapfm_eval.randomness import wide_generator
 
 # least patients of each class for each planted target: enough for an interval outside, enough to learn from in training
 MIN_PER_CLASS = {"train": 13, "validation": 3, "test": 4, "external": 12}
+MIN_TESTED = 10  # the same for test patients where no external cohort is there to be tested on instead
+# the same for targets that are not planted, as far as the cohort has them: training needs both classes, and an external
+# cohort without a known negative shows how the report speaks of that
+UNPLANTED = {"train": 2, "validation": 0, "test": 1, "external": 2}
 
 
 def draw_patients(
-    labels: pd.DataFrame, targets: Sequence[str], size: int, part: str, *, seed: int, where: str
+    labels: pd.DataFrame, targets: Sequence[str], size: int, part: str, *, seed: int, where: str, least: int
 ) -> tuple[str, ...]:
-    """`size` patients, sorted, with at least `MIN_PER_CLASS[part]` of each class for each planted target.
+    """`size` patients, sorted, with at least `least` of each class for each planted target, and a few of the others.
 
     Patients come in an order of their own (per seed and patient); those that fill the emptiest need are taken first,
     the rest follow in order. Depends on the patients and the seed alone.
@@ -27,12 +31,15 @@ def draw_patients(
         part: train, validation, test or external.
         seed: The protocol's first seed.
         where: The protocol key, for messages.
+        least: Patients of each class for each planted target.
 
     Raises:
         ProtocolError: The cohort has too few patients of a class.
     """
-    order = sorted(labels.index, key=lambda patient: generator(seed, "rehearsal draw", part, str(patient)).random())
-    needs = {(t, c): MIN_PER_CLASS[part] for t in targets if labels[t].notna().any() for c in (0.0, 1.0)}
+    order = sorted(
+        labels.index, key=lambda patient: wide_generator(seed, "rehearsal draw", part, str(patient)).random()
+    )
+    needs = {(t, c): least for t in targets if labels[t].notna().any() for c in (0.0, 1.0)}
     problems = [
         Problem(where, f"{need} patients with {target} = {int(value)}", str(int((labels[target] == value).sum())),
                 f"Leave {target} out of rehearsal.planted, or give a cohort with more of them.")
@@ -41,6 +48,8 @@ def draw_patients(
     ]  # fmt: skip
     if problems:
         raise ProtocolError(problems)
+    for target in [str(column) for column in labels.columns if column not in targets]:
+        needs |= {(target, c): min(UNPLANTED[part], int((labels[target] == c).sum())) for c in (0.0, 1.0)}
     carriers = {key: [p for p in order if labels.at[p, key[0]] == key[1]] for key in needs}
     drawn: dict[str, None] = {}
     # the scarcest class first: its few patients also fill the needs of others
@@ -51,7 +60,7 @@ def draw_patients(
     if len(drawn) > size:
         raise ProtocolError(
             Problem(where, f"at least {len(drawn)} patients, so that every planted target has "
-                    f"{MIN_PER_CLASS[part]} of each class", str(size), f"Raise it to {len(drawn)} or more.")
+                    f"{least} of each class", str(size), f"Raise it to {len(drawn)} or more.")
         )  # fmt: skip
     drawn |= dict.fromkeys([patient for patient in order if patient not in drawn][: size - len(drawn)])
     return tuple(sorted(drawn))
@@ -60,6 +69,6 @@ def draw_patients(
 def permuted(labels: Mapping[str, float], *, seed: int, group: str) -> dict[str, float]:
     """The same labels dealt out anew among the same patients: a target with nothing behind it."""
     patients = sorted(labels)
-    order = generator(seed, "rehearsal null", group).permutation(len(patients))
+    order = wide_generator(seed, "rehearsal null", group).permutation(len(patients))
     values = np.array([labels[patient] for patient in patients])[order]
     return dict(zip(patients, values.tolist(), strict=True))

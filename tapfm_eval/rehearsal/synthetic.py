@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from tapfm_eval.errors import Problem, ProtocolError
+from tapfm_eval.randomness import wide_generator
 from tapfm_eval.rehearsal import texture
-from tapfm_eval.rehearsal.planting import EFFECTS, effect_of_target, generator, plant
+from tapfm_eval.rehearsal.planting import EFFECTS, effect_of_target, plant
 from tapfm_eval.rehearsal.stain import STAINS, colour
 from tapfm_eval.rehearsal.svs import write_svs
 from tapfm_eval.rehearsal.tissue import grow_tissue
@@ -44,7 +45,7 @@ def render_slide(
     _check_request(effects, RENDER_MPP, tissue_tiles)
 
     def stream(name: str) -> np.random.Generator:
-        return generator(seed, "rehearsal slide", slide_id, name)
+        return wide_generator(seed, "rehearsal slide", slide_id, name)
 
     tissue = grow_tissue(stream, effects, tissue_tiles)
     rng = stream("scanner")
@@ -77,7 +78,7 @@ def write_slide(
     _check_request(effects, mpp, tissue_tiles)
     rgb = render_slide(seed=seed, slide_id=slide_id, effects=effects, tissue_tiles=tissue_tiles)
     if mpp != RENDER_MPP:
-        rgb = _resized(rgb, mpp, generator(seed, "rehearsal detail", slide_id))
+        rgb = _resized(rgb, mpp, wide_generator(seed, "rehearsal detail", slide_id))
     write_svs(path, rgb, mpp=mpp, objective=40 if mpp < _40X_BELOW_MPP else 20, name=slide_id)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from tapfm_eval.rehearsal.planting import generator
+from tapfm_eval.randomness import wide_generator
 
 FloatArray = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def _nucleus(radius_steps: int, aspect: float, angle: int, variety: int) -> Floa
     radius = radius_steps * _RADIUS_STEP_PX
     distance, half = _ellipse(radius, aspect, angle)
     size = 2 * half + 1
-    rng = generator("nucleus", radius_steps, str(aspect), angle, variety)
+    rng = wide_generator("nucleus", radius_steps, str(aspect), angle, variety)
     row, column = (int(start) for start in rng.integers(PERIOD_PX - size, size=2))
     chromatin = noise(5.0)[row : row + size, column : column + size]
     inside = np.clip((1.0 - distance) * radius + 0.5, 0.0, 1.0)
@@ -89,7 +89,7 @@ def erythrocyte(variety: int) -> FloatArray:
 def granules(variety: int) -> FloatArray:
     """A clump of pigment granules some 10 um across; values 0 to 1 at 0.5 um a pixel."""
     half = 14
-    rng = generator("granules", variety)
+    rng = wide_generator("granules", variety)
     grid = np.arange(-half, half + 1, dtype=np.float32)
     clump = np.zeros((grid.size, grid.size))
     for y0, x0, radius in zip(rng.normal(0, 4.5, 18), rng.normal(0, 4.5, 18), rng.uniform(1.2, 2.8, 18), strict=True):
@@ -126,7 +126,7 @@ def _ellipse(radius: float, aspect: float, angle: int) -> tuple[NDArray[np.float
 
 def _filtered(wavelength_y_px: float, wavelength_x_px: float) -> FloatArray:
     """White noise through a Gaussian low-pass whose half-height lies at the wavelengths."""
-    white = generator("noise", str(wavelength_y_px), str(wavelength_x_px)).standard_normal((PERIOD_PX, PERIOD_PX))
+    white = wide_generator("noise", str(wavelength_y_px), str(wavelength_x_px)).standard_normal((PERIOD_PX, PERIOD_PX))
     fy = np.fft.fftfreq(PERIOD_PX)[:, None] * wavelength_y_px
     fx = np.fft.rfftfreq(PERIOD_PX)[None, :] * wavelength_x_px
     spectrum = np.fft.rfft2(white) * np.exp(-math.log(2.0) * (fy**2 + fx**2))

@@ -22,6 +22,7 @@ class ForestGroup:
 
     title: str
     rows: tuple[ForestRow, ...]
+    reference: float | None = None  # no effect in this group alone, such as its prevalence
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class ForestPlot:
     groups: tuple[ForestGroup, ...]
     headers: tuple[str, str, str]  # over labels, counts and estimates
     axis: str
-    reference: float  # where there is no effect
+    reference: float | None  # where there is no effect; None where each group has its own
     span: tuple[float, float]  # limits of the axis
 
 
@@ -41,7 +42,7 @@ class Curve:
 
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: int
+    style: int  # position of the arm; 0 is the accent, -1 no arm
     dashed: bool = False
 
 
@@ -56,6 +57,30 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """Limits around a curve."""
+
+    x: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    style: int
+
+
+@dataclass(frozen=True, slots=True)
+class Whisker:
+    """A value with its interval, upright."""
+
+    x: float
+    value: float
+    lower: float
+    upper: float
+    style: int
+
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """One small plot."""
 
@@ -63,17 +88,21 @@ class Panel:
     note: str  # n and events, or why the panel is empty
     curves: tuple[Curve, ...]
     marks: tuple[Mark, ...] = ()
+    bands: tuple[Band, ...] = ()
+    whiskers: tuple[Whisker, ...] = ()
+    limits: tuple[Span, Span] | None = None  # of x and y; None: those of all panels together
 
 
 @dataclass(frozen=True, slots=True)
 class CurveGrid:
-    """Small multiples on common axes."""
+    """Small multiples, on common axes unless a panel has limits of its own."""
 
     panels: tuple[Panel, ...]
     x_label: str
     y_label: str
     legend: tuple[tuple[str, int, bool], ...]  # name, style, dashed
-    unit_square: bool  # ROC space: square panels from 0 to 1 with the diagonal of chance
+    unit_square: bool  # square panels from 0 to 1 with their diagonal: ROC space, reliability
+    whole_x: bool = False  # x counts something: epochs
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tapfm_eval.audit.findings import Finding
+from tapfm_eval.predictions.imports import ScoredFile
+from tapfm_eval.predictions.shared import Sharing
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.results import RehearsalCheck, Results, UnitResult
 
@@ -18,6 +20,16 @@ class RehearsalSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredSummary:
+    """Predictions that were not made by a run: which files, and whom all their arms scored."""
+
+    files: tuple[ScoredFile, ...]
+    sharing: tuple[Sharing, ...]
+    notes: tuple[str, ...]  # what was derived rather than read
+    thresholds: str  # where the thresholds came from, or why there are none
+
+
+@dataclass(frozen=True, slots=True)
 class ReportInputs:
     """The facts of one run, from which HTML, PDF and tables are rendered."""
 
@@ -29,3 +41,7 @@ class ReportInputs:
     provenance: Mapping[str, Mapping[str, str]]  # section -> name -> value: software, hashes, device
     rehearsal: RehearsalSummary | None  # None for a real run
     findings: tuple[Finding, ...] = ()  # of the audit, errors first; `protocol.overrides` accepts some of them
+    scored: ScoredSummary | None = None
+    """Predictions from elsewhere: None for a run. Where it is set, there was no training, audit, split, slide, manifest
+    or flow, nothing was fixed in advance, and of `protocol` only names and the analysis mean anything."""
+    looks: tuple[str, ...] = ()  # when unseen patients were predicted under this version of the protocol, in order

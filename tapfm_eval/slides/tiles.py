@@ -1,5 +1,6 @@
 """Which tiles of a slide a model sees: a grid over tissue at the protocol's scale, kept as TRIDENT keeps it."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, SlideError
+from tapfm_eval.slides.hdf5 import read_array
 from tapfm_eval.slides.reader import MPP_TOLERANCE, SlideInfo, SlideReader, TilePlan
+from tapfm_eval.slides.regions import Regions, check_on_slide, inside
 from tapfm_eval.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ class TileSpec:
     mpp: float  # µm per pixel of a tile
     tile_px: int  # edge of a tile in pixels at `mpp`
     min_tissue: float  # least share of a tile's area that is tissue
+    classes: tuple[str, ...] | None = None  # annotation classes that restrict tiles, () for any; None: no restriction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +51,7 @@ class TileGrid:
     tissue: NDArray[np.float32]  # (N,) share of the tile that is tissue, in [0, 1]
     positions: int  # whole tiles that fit on the slide, with tissue or without
     thumbnail_tissue: float  # share of the whole thumbnail that is tissue
+    regions_sha256: str | None = None  # of the annotations that restricted the tiles; None: the whole tissue
 
     def __len__(self) -> int:
         return len(self.xy0)
@@ -59,7 +64,12 @@ class TileGrid:
 
 def tile_spec(tiles: "Tiles") -> TileSpec:
     """The tile settings of a protocol as a plain record."""
-    return TileSpec(mpp=tiles.mpp, tile_px=tiles.tile_px, min_tissue=tiles.min_tissue)
+    classes: tuple[str, ...] | None
+    if isinstance(tiles.regions, str):
+        classes = None if tiles.regions == "none" else ()
+    else:
+        classes = tuple(sorted(set(tiles.regions.classes)))
+    return TileSpec(mpp=tiles.mpp, tile_px=tiles.tile_px, min_tissue=tiles.min_tissue, classes=classes)
 
 
 def plan_tiles(info: SlideInfo, spec: TileSpec) -> TilePlan:
@@ -92,14 +102,19 @@ def plan_tiles(info: SlideInfo, spec: TileSpec) -> TilePlan:
     return TilePlan(level=level, size_level=size_level, tile_px0=round(size_level * downsample), tile_px=spec.tile_px)
 
 
-def tile_grid(reader: SlideReader, spec: TileSpec) -> TileGrid:
+def tile_grid(reader: SlideReader, spec: TileSpec, regions: Regions | None = None) -> TileGrid:
     """The tiles of a slide that hold enough tissue, on a grid without overlap from its top left corner.
 
     Tissue is found on a thumbnail of about 8 µm per pixel; a tile's share of it is an exact area. Tiles that would
     hang over the right or lower edge are left out. A slide without tissue gives an empty grid: the caller decides.
 
+    Args:
+        reader: The slide.
+        spec: What the protocol asks of tiles.
+        regions: Annotated areas; only tiles whose centre lies inside are kept. None: the whole tissue.
+
     Raises:
-        SlideError: The slide is too coarse, or damaged.
+        SlideError: The slide is too coarse, or damaged; or the regions lie outside it.
     """
     info = reader.info
     plan = plan_tiles(info, spec)
@@ -108,6 +123,11 @@ def tile_grid(reader: SlideReader, spec: TileSpec) -> TileGrid:
     columns, rows = info.width // plan.tile_px0, info.height // plan.tile_px0
     shares = _tissue_shares(mask, info, plan, columns, rows)  # (rows, columns)
     row, column = np.nonzero((shares >= spec.min_tissue) & (shares > 0))
+    if regions is not None:
+        check_on_slide(regions, info.width, info.height, f"slide {info.slide_id}, regions")
+        centres = (np.stack([column, row], axis=1) + 0.5) * plan.tile_px0
+        chosen = inside(regions, centres.astype(np.float64))
+        row, column = row[chosen], column[chosen]
     return TileGrid(
         slide_id=info.slide_id,
         fingerprint=info.fingerprint,
@@ -122,6 +142,7 @@ def tile_grid(reader: SlideReader, spec: TileSpec) -> TileGrid:
         tissue=shares[row, column].astype(np.float32),
         positions=columns * rows,
         thumbnail_tissue=float(mask.mean()),
+        regions_sha256=None if regions is None else regions.sha256,
     )
 
 
@@ -186,10 +207,13 @@ def read_tiles(path: Path) -> TileGrid:
             if attributes.get("format") != FORMAT:
                 got = f"format {attributes.get('format', 'none')!r}"
                 raise SlideError(Problem(str(path), f"a tile file of format {FORMAT}", got, "Remove it; tile again."))
-            xy0 = np.asarray(file["coords"][()], np.int64).reshape(-1, 2)
-            tissue = np.asarray(file["tissue"][()], np.float32)
+            coords = read_array(file, "coords")
+            if coords.dtype.kind != "i":
+                raise ValueError("coords are no whole numbers")
+            xy0 = np.asarray(coords, np.int64).reshape(-1, 2)
+            tissue = np.asarray(read_array(file, "tissue"), np.float32)
         return _grid_of(attributes, xy0, tissue)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         got = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise SlideError(
             Problem(str(path), "a readable tile file", got, "Remove it; the slide is tiled again.")
@@ -227,7 +251,13 @@ def _own_attributes(grid: TileGrid) -> dict[str, Any]:
         "positions": grid.positions,
         "thumbnail_tissue": grid.thumbnail_tissue,
     }
-    return own if grid.objective is None else own | {"objective": grid.objective}
+    classes = grid.spec.classes
+    optional = {
+        "objective": grid.objective,
+        "spec_classes": None if classes is None else json.dumps(classes, ensure_ascii=False),
+        "regions_sha256": grid.regions_sha256,
+    }
+    return own | {name: value for name, value in optional.items() if value is not None}
 
 
 def _grid_of(attributes: dict[str, Any], xy0: NDArray[np.int64], tissue: NDArray[np.float32]) -> TileGrid:
@@ -243,7 +273,9 @@ def _grid_of(attributes: dict[str, Any], xy0: NDArray[np.int64], tissue: NDArray
         mpp=float(attributes["mpp"]),
         mpp_source="manifest" if source == "manifest" else "slide",
         objective=float(attributes["objective"]) if "objective" in attributes else None,
-        spec=TileSpec(float(attributes["spec_mpp"]), tile_px, float(attributes["spec_min_tissue"])),
+        spec=TileSpec(
+            float(attributes["spec_mpp"]), tile_px, float(attributes["spec_min_tissue"]), _classes_of(attributes)
+        ),
         plan=TilePlan(
             level=int(attributes["plan_level"]),
             size_level=int(attributes["plan_size_level"]),
@@ -254,7 +286,14 @@ def _grid_of(attributes: dict[str, Any], xy0: NDArray[np.int64], tissue: NDArray
         tissue=tissue,
         positions=int(attributes["positions"]),
         thumbnail_tissue=float(attributes["thumbnail_tissue"]),
+        regions_sha256=str(attributes["regions_sha256"]) if "regions_sha256" in attributes else None,
     )
+
+
+def _classes_of(attributes: dict[str, Any]) -> tuple[str, ...] | None:
+    if "spec_classes" not in attributes:
+        return None
+    return tuple(str(name) for name in json.loads(str(attributes["spec_classes"])))
 
 
 def _magnification(mpp: float) -> int | float:

@@ -1,5 +1,7 @@
 """The tiling stage: every slide of the study to its tile grid, kept in the run folder; failures become rows."""
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,15 @@ from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import SlideError, StudyError
 from tapfm_eval.parallel import each
 from tapfm_eval.protocol.schema import Failures
-from tapfm_eval.rundir import RunFolder
-from tapfm_eval.slides.reader import open_slide
+from tapfm_eval.rundir import RunFolder, write_text
+from tapfm_eval.slides.reader import SlideInfo, open_slide
+from tapfm_eval.slides.regions import Regions, check_on_slide, read_regions
 from tapfm_eval.slides.tiles import TileGrid, TileSpec, read_tiles, tile_grid, write_tiles
+
+FORMAT = "tapfm-eval/tiled-slides/1"
+COLUMNS = ("cohort", "patient_id", "slide_id", "mpp", "mpp_source", "positions", "tiles", "regions")
+"""Of `tiles.csv`. `regions` is `annotated` where annotations restricted the tiles, `whole tissue` where the slide has
+none, and empty where the protocol asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +49,40 @@ def _tile(job: _Job) -> str | None:
     """Writes one slide's grid unless it is there; returns why it could not."""
     try:
         with open_slide(job.file.path, slide_id=job.file.slide_id, manifest_mpp=job.file.manifest_mpp) as reader:
-            if _is_current(job, reader.info.fingerprint):
+            regions = slide_regions(job.file, reader.info, job.spec)
+            if _is_current(job, reader.info.fingerprint, regions):
                 return None
-            grid = tile_grid(reader, job.spec)
+            grid = tile_grid(reader, job.spec, regions)
     except SlideError as error:
         return str(error)
     if len(grid) == 0:
-        return f"{job.file.path}: no tile with {job.spec.min_tissue:.0%} tissue"
+        within = "" if regions is None else f" inside the annotations of {job.file.regions}"
+        return f"{job.file.path}: no tile with {job.spec.min_tissue:.0%} tissue{within}"
     write_tiles(grid, job.path)
     return None
 
 
-def _is_current(job: _Job, fingerprint: str) -> bool:
+def slide_regions(file: SlideFile, info: SlideInfo, spec: TileSpec) -> Regions | None:
+    """The annotations that restrict a slide's tiles; None where the protocol asks for none or the slide has none.
+
+    Raises:
+        SlideError: The file is named and missing, no GeoJSON of areas, of other classes, or drawn on another slide.
+    """
+    if spec.classes is None or file.regions is None:
+        return None
+    regions = read_regions(file.regions, spec.classes)
+    check_on_slide(regions, info.width, info.height, str(file.regions))
+    return regions
+
+
+def _is_current(job: _Job, fingerprint: str, regions: Regions | None) -> bool:
     """Whether the grid on disk is of this file and these settings; a damaged one is not, and is made anew."""
     try:
         kept = read_tiles(job.path)
     except SlideError:
         return False
-    return kept.spec == job.spec and kept.fingerprint == fingerprint
+    drawn = None if regions is None else regions.sha256
+    return kept.spec == job.spec and kept.fingerprint == fingerprint and kept.regions_sha256 == drawn
 
 
 def allowed_failures(policy: Failures, slides: int) -> float:
@@ -69,7 +93,10 @@ def allowed_failures(policy: Failures, slides: int) -> float:
 def tile_slides(
     files: Sequence[SlideFile], spec: TileSpec, folder: RunFolder, workers: int, advance: Callable[[int], None]
 ) -> Tiling:
-    """Tile grids of all slides, in the order given; those already in the run folder are kept."""
+    """Tile grids of all slides, in the order given; those already in the run folder are kept.
+
+    What came of each slide is written to `tiles.csv` of the run folder.
+    """
     jobs = [_Job(file, spec, folder.tiles(file.cohort, file.slide_id)) for file in files]
     slides, failed = [], []
     for job, failure in zip(jobs, each(_tile, jobs, workers), strict=True):
@@ -78,7 +105,23 @@ def tile_slides(
         else:
             failed.append(Exclusion(job.file.cohort, job.file.patient_id, job.file.slide_id, "slides", failure))
         advance(1)
+    write_text(folder.root / "tiles.csv", tiled_csv(slides))
     return Tiling(tuple(slides), tuple(failed))
+
+
+def tiled_csv(slides: Iterable[TiledSlide]) -> str:
+    """One row a tiled slide, sorted: its scale, its tiles, and whether annotations restricted them."""
+    text = io.StringIO()
+    text.write(f"# {FORMAT}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for slide in sorted(slides, key=lambda slide: (slide.file.cohort, slide.file.patient_id, slide.file.slide_id)):
+        file, grid = slide.file, slide.grid
+        drawn = "whole tissue" if grid.regions_sha256 is None else "annotated"
+        regions = "" if grid.spec.classes is None else drawn
+        scale = (f"{grid.mpp:.6g}", grid.mpp_source)
+        writer.writerow((file.cohort, file.patient_id, file.slide_id, *scale, grid.positions, len(grid), regions))
+    return text.getvalue()
 
 
 def check_failures(failed: Iterable[Exclusion], files: Sequence[SlideFile], policy: Failures) -> None:

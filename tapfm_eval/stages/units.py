@@ -23,7 +23,8 @@ from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.methods.sources import BagSource, FeatureSource, StudySlide, TileSource
 from tapfm_eval.methods.tapfm import Tapfm
-from tapfm_eval.methods.train import TrainingData, Unit, selection_json, selection_targets, train_unit
+from tapfm_eval.methods.train import selection_json, train_unit
+from tapfm_eval.methods.unit import TrainingData, Unit, selection_targets
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, Protocol
 from tapfm_eval.rundir import RunFolder, write_text

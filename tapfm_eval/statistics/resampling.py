@@ -57,7 +57,7 @@ def resampled(
         size = min(missing, max(CHUNK // max(rows, 1), 1))
         weights = np.zeros((units, size))
         for group in groups:
-            weights[group] = _draw(group.size, size, rng)
+            weights[group] = draw_times(group.size, size, rng)
         values = statistic(weights[clusters])
         usable = ~np.isnan(values.reshape(size, -1)).any(axis=1)
         drawn.append(values[usable])
@@ -153,7 +153,7 @@ def _frames(observed: Observed, target: int) -> list[tuple[Codes, Codes]]:
     return [(positive, negative) for positive, negative in pairs if positive.size and negative.size]
 
 
-def _draw(size: int, replicates: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def draw_times(size: int, replicates: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Give how often each of `size` patients is drawn, (size, replicates); each column sums to `size`."""
     drawn = rng.integers(0, size, size=(size, replicates)) * replicates + np.arange(replicates)
     return np.bincount(drawn.reshape(-1), minlength=size * replicates).reshape(size, replicates)

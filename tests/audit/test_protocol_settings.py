@@ -9,7 +9,8 @@ from audit_studies import CLEAN_CARD, Study, found, one
 from tapfm_eval.audit.findings import standing_errors
 from tapfm_eval.audit.protocol import intended
 
-CODES = ("backbone-saw-cohort", "backbone-undisclosed", "licence-forbids-use", "licence-restricts", "selects-on-test",
+CODES = ("cohort-not-supplied", "backbone-saw-cohort", "backbone-undisclosed",
+         "licence-forbids-use", "licence-restricts", "selects-on-test",
          "primary-on-development", "override-unused")  # fmt: skip
 
 
@@ -73,6 +74,14 @@ def test_thresholds_that_test_patients_helped_to_fix_are_a_warning(study: Study)
 
     study.split = three_folds(study.ours).query("fold == 0")
     assert not found(study.audit(), "selects-on-test")
+
+
+def test_a_cohort_that_is_only_expected_is_a_warning_with_the_positives_to_come(study: Study) -> None:
+    ours = {"role": "development", "expected": {"patients": 400, "prevalence": {"GENE": 0.25, "OTHER": 0.02}}}
+    study.protocol = {"cohorts": {"ours": ours, "theirs": {"role": "external", "manifest": "theirs.csv"}}}
+    finding = one(study.audit(), "cohort-not-supplied")
+    assert (finding.severity, finding.where) == ("warning", "cohorts.ours.expected")
+    assert finding.numbers == {"GENE_positives": 100, "OTHER_positives": 8}
 
 
 def test_folds_picked_from_a_split_are_a_warning(study: Study) -> None:

@@ -57,7 +57,7 @@ def test_a_run_without_slides_says_in_one_screen_what_is_missing_and_the_ways_on
         ("seeds: [1]", "seeds: [1]\nseeds: [2]", ["duplicate key"]),
         ("adapt: frozen}", "adapt: frozen, training: {lr_backbone: 1.0e-5}}", ["arms[2].training.lr_backbone"]),
         ("aggregator: tapfm,", "aggregator: clam,", ["arms[0].aggregator", "clam-sb, clam-mb"]),
-        ("regions: none", "regions: tumour", ["Not available yet", "tiles.regions"]),
+        ("regions: none", "regions: tumour", ["tiles.regions", "'none' or 'annotations'"]),
         ("  EGFR: {}", "  EGFR: {}\n  BRAFF: {}", ["BRAFF", "no such column"]),
         ("version: 1.0.0", "version: 1.0", ["version", "Put the value in quotes"]),
         ("tile_px: 224", "tile_px: 256", ["tile_px", "224"]),

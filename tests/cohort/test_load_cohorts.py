@@ -48,7 +48,7 @@ def test_the_study_holds_labelled_patients_of_the_split_with_all_their_slides(st
     dev, ext = cohorts["dev"], cohorts["ext"]
     assert dev.patients == ("A", "B", "C")
     assert dev.slides["slide_id"].tolist() == ["a1", "a2", "b1", "c1"]
-    assert list(dev.slides.columns) == ["patient_id", "slide_id", "path", "mpp"]
+    assert list(dev.slides.columns) == ["patient_id", "slide_id", "path", "mpp", "regions"]
     assert np.isnan(dev.slides["mpp"]).all()
     assert dev.folds == (0,)
     assert dev.labels["EGFR"].tolist() == [0, 1, 0]

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.methods.abmil import Abmil
-from tapfm_eval.methods.adapt import StepReport, adaptation_step
+from tapfm_eval.methods.adapt import StepReport, TwoPasses, adaptation_step, aggregator_gradients, drive
 from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights
 from tapfm_eval.methods.mean_pooling import MeanPooling
 from tapfm_eval.methods.randomness import depth_keep
+from tapfm_eval.methods.spool import Spool
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.protocol.schema import LastBlocks, Lora, LoraPlan
 
@@ -185,11 +186,20 @@ class Watched(nn.Module):
     def __init__(self, encoder: TileEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.first_trained_block = encoder.first_trained_block
+        self.prefixes: list[int] = []
         self.calls: list[tuple[bool, int, Tensor | None, Tensor, Tensor]] = []
 
     def forward(self, tiles: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, a = self.encoder(tiles, keep)
-        self.calls.append((torch.is_grad_enabled(), len(tiles), keep, z.detach(), a.detach()))
+        return self.rest(self.prefix(tiles, keep), keep)
+
+    def prefix(self, tiles: Tensor, keep: Tensor | None = None) -> Tensor:
+        self.prefixes.append(len(tiles))
+        return self.encoder.prefix(tiles, keep)
+
+    def rest(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, a = self.encoder.rest(x, keep)
+        self.calls.append((torch.is_grad_enabled(), len(x), keep, z.detach(), a.detach()))
         return z, a
 
 
@@ -233,3 +243,30 @@ def test_frozen_parameters_get_no_gradient(tiny_encoder: Callable[..., TileEncod
     step(encoder, make_aggregator("tapfm", 0), loss_for([1.0, 0.0, 1.0]), make_tiles(4, 48, 0), micro_batch=3)
     for name, parameter in encoder.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+@pytest.mark.parametrize("held_bytes", [0, 2**30], ids=["file", "memory"])
+def test_frozen_blocks_run_once_for_a_tile_and_their_kept_output_changes_nothing(
+    tiny_encoder: Callable[..., TileEncoder], monkeypatch: pytest.MonkeyPatch, held_bytes: int
+) -> None:
+    """Bit for bit what a step gives that runs the frozen blocks in both passes."""
+    monkeypatch.setattr("tapfm_eval.methods.adapt.Spool", lambda rows: Spool(rows, held_bytes))
+    plain = tiny_encoder("uni")
+    adapt_encoder(plain, LastBlocks(last_blocks=1), "arm", 1)
+    once, tiles, keep = copy.deepcopy(plain), make_tiles(7, 48, 0), depth_keep(np.arange(7), 3, 0.5, "frozen")
+    watched = Watched(once)
+    aggregator, other = make_aggregator("tapfm", 0), make_aggregator("tapfm", 0)
+    step(watched, aggregator, loss_for([1.0, 0.0, 1.0]), tiles, keep=keep, micro_batch=3)  # type: ignore[arg-type]
+    assert watched.prefixes == [3, 3, 1]
+    bag = TwoPasses(plain, tiles, keep, 3, torch.device("cpu"), nullcontext)
+    _, g_z, g_a = aggregator_gradients(other, loss_for([1.0, 0.0, 1.0]), *bag.without_graph())
+    for part in bag.parts:
+        drive(*plain(tiles[part], keep[part]), g_z[part], g_a[part], 1.0)
+    list(bag.with_graph())  # gives its file back
+    compared = 0
+    for ours, theirs in zip(once.parameters(), plain.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None and theirs.grad is not None:
+            assert torch.equal(ours.grad, theirs.grad)
+            compared += 1
+    assert compared > 5

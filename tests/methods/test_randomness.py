@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapfm_eval.methods.augment import augment_tiles, gaussian_blur
-from tapfm_eval.methods.randomness import depth_keep, draw_tiles, generator, key, keyed_uniform, seeded
+from tapfm_eval.methods.randomness import depth_keep, draw_tiles, keyed_uniform, seeded
+from tapfm_eval.randomness import generator, key
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)

@@ -22,18 +22,8 @@ from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, inference_draws, slide_logits
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Draw, FeatureBag
-from tapfm_eval.methods.train import (
-    Trained,
-    TrainingData,
-    Unit,
-    adamw,
-    cosine_factor,
-    epoch_draws,
-    selection_json,
-    selection_targets,
-    train_unit,
-    validate,
-)
+from tapfm_eval.methods.train import Trained, adamw, cosine_factor, selection_json, train_unit, validate
+from tapfm_eval.methods.unit import TrainingData, Unit, epoch_draws, selection_targets
 from tapfm_eval.protocol.schema import Adapt, LastBlocks, Lora, LoraPlan
 
 UNIT = Unit("arm", seed=1, fold=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Draw, FeatureBag, StudySlide, TileBag
-from tapfm_eval.methods.train import TrainingData
+from tapfm_eval.methods.unit import TrainingData
 from tapfm_eval.slides.reader import TilePlan
 from tapfm_eval.slides.tiles import TileGrid, TileSpec
 

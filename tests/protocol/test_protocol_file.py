@@ -167,19 +167,6 @@ def test_all_contradictions_are_reported_at_once(faults: Callable[..., str]) -> 
     assert len(faults(content).splitlines()) == 6
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [(changed("tiles", "regions", to="annotations"), "tiles restricted to annotated regions"),
-     (changed("cohorts", "tcga-luad", "expected", to={"patients": 10}), "declared by `expected`")],
-)  # fmt: skip
-def test_what_no_version_serves_yet_is_refused_by_name(
-    faults: Callable[..., str], content: dict[str, Any], named: str
-) -> None:
-    text = faults(content)
-    assert "Not available yet" in text
-    assert named in text
-
-
 class Marker:
     """Unpickling or constructing this from YAML would show."""
 

@@ -10,7 +10,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from tapfm_eval.errors import ProtocolError
-from tapfm_eval.rehearsal.planting import EFFECTS, dose, effect_of_target, generator, plant, separation
+from tapfm_eval.randomness import wide_generator as generator
+from tapfm_eval.rehearsal.planting import EFFECTS, dose, effect_of_target, plant, separation
 
 PLANTED = {"EGFR": 0.95, "KRAS": 0.90, "STK11": 0.90, "TP53": 0.70}
 

@@ -22,7 +22,9 @@ def cohort(count: int, *, rare: float = 0.2, seed: int = 0) -> pd.DataFrame:
 
 
 def draw(labels: pd.DataFrame, size: int, part: str, *, seed: int = 1, targets: tuple[str, ...] = TARGETS) -> list[str]:
-    return list(draw_patients(labels, targets, size, part, seed=seed, where="rehearsal.x of c"))
+    return list(
+        draw_patients(labels, targets, size, part, seed=seed, where="rehearsal.x of c", least=MIN_PER_CLASS[part])
+    )
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)

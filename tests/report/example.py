@@ -1,7 +1,7 @@
 """A whole run in miniature: the records that a report is made from, with scores drawn from a seed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,22 +11,36 @@ from tapfm_eval.cohort.flow import Exclusion, FlowStep
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
 from tapfm_eval.results import (
+    AddedValueResult,
     AurocResult,
+    BaselineDifference,
+    BaselineRow,
     CalibrationResult,
     ComparisonResult,
+    ControlResult,
+    DecisionCurveResult,
+    FailedCaseResult,
     MacroResult,
     OperatingPointResult,
     PrimaryResult,
+    RecalibrationResult,
     RehearsalCheck,
+    ReliabilityCurve,
     Results,
+    RocBand,
     RocCurve,
+    Scale,
+    StratifiedResult,
+    StudyPart,
     SubgroupResult,
     UnitResult,
 )
 from tapfm_eval.statistics.records import Comparison, Estimate
+from tapfm_eval.statistics.reliability import ReliabilityBin
 
 ARMS = ("tapfm-hoptimus0", "tapfm-uni-lora", "abmil-hoptimus0", "abmil-hoptimus0-ft")
 TARGETS = ("EGFR", "KRAS", "TP53", "ALK")
+SCALES: tuple[Scale, ...] = ("as they are", "recalibrated")
 PARTS = (("tcga-luad", "validation"), ("tcga-luad", "test"), ("cptac-luad", "external"))
 _POSITIVES = {"EGFR": 0.13, "KRAS": 0.3, "TP53": 0.5, "ALK": 0.012, "NULL": 0.13}
 _ARM_SPECS = (
@@ -132,10 +146,24 @@ def example_inputs(
             for target in shown[:3]
             for arm in arms
         ),
+        failed_cases=(
+            FailedCaseResult("Youden", targets[0], arms[0], "cptac-luad", "external", 1, 2, 0.81, 0.85, 0.7, 0.71),
+        ),
+        recalibrations=(
+            *(RecalibrationResult(target, arm, -0.31, 0.84, 48, 9, None) for target in targets[:3] for arm in arms),
+            RecalibrationResult("ALK", arms[0], math.nan, math.nan, 48, 0, "0 positive patients"),
+        ),
         calibrations=tuple(
-            _calibration(target, arm, cohort, split, drawn[arm, target, split])
+            _calibration(target, arm, cohort, split, scale, drawn[arm, target, split])
             for cohort, split in PARTS[1:]
-            for target in shown[:3]
+            for target in targets[:3]
+            for arm in arms
+            for scale in SCALES
+        ),
+        decision_curves=tuple(
+            _decision_curve(target, arm, cohort, split, drawn[arm, target, split])
+            for cohort, split in PARTS[1:]
+            for target in targets[:3]
             for arm in arms
         ),
         subgroups=tuple(
@@ -151,6 +179,41 @@ def example_inputs(
                 ("mpp", "0.50", 0.02),
             )
         ),
+        controls=tuple(
+            ControlResult(names, target, "cptac-luad", "external", _plain_estimate(0.5 + 0.04 * i, 0.1))
+            for target in targets[:3]
+            for i, names in enumerate((("site",), ("smoking",), ("age", "sex", "stage", "smoking")))
+        ),
+        stratified=tuple(
+            StratifiedResult(
+                name,
+                target,
+                arms[0],
+                "cptac-luad",
+                "external",
+                _plain_estimate(0.86, 0.07),
+                _plain_estimate(0.83, 0.09),
+                4,
+            )
+            for target in targets[:3]
+            for name in ("site", "smoking", "TP53")
+        ),
+        added_values=tuple(
+            AddedValueResult(
+                ("age", "sex", "stage", "smoking"),
+                target,
+                arms[0],
+                "cptac-luad",
+                "external",
+                _plain_estimate(1.21, 0.4),
+                31.2,
+                0.00002,
+                "likelihood ratio",
+            )
+            for target in targets[:3]
+        ),
+        baseline=tuple(_baseline(counts)),
+        baseline_differences=tuple(_baseline_differences()),
         flow=_flow(targets, counts),
         exclusions=_exclusions(),
     )
@@ -219,7 +282,16 @@ def _curve(target: str, arm: str, cohort: str, split: str, drawn: Scores) -> Roc
     ranked = drawn.labels[np.argsort(-drawn.scores)]
     tpr = np.concatenate([[0.0], np.cumsum(ranked) / m])
     fpr = np.concatenate([[0.0], np.cumsum(1 - ranked) / (len(ranked) - m)])
-    return RocCurve(target, arm, cohort, split, tuple(map(float, fpr)), tuple(map(float, tpr)))
+    grid = np.linspace(0, 1, 41)
+    middle = np.interp(grid, fpr, tpr)
+    band = RocBand(
+        tuple(grid.tolist()),
+        tuple(np.clip(middle - 0.12, 0, 1).tolist()),
+        tuple(np.clip(middle + 0.09, 0, 1).tolist()),
+        0.95,
+        "drawn",
+    )
+    return RocCurve(target, arm, cohort, split, tuple(map(float, fpr)), tuple(map(float, tpr)), band)
 
 
 def _macro(
@@ -231,7 +303,8 @@ def _macro(
     n = len(drawn[arm, targets[0], split].labels)
     value = float(np.mean([estimates[t].value for t in used]))
     estimate = Estimate(value, value - 0.06, value + 0.05, 0.95, "MOVER over auto limits", n, n, n)
-    return MacroResult(arm, cohort, split, used, left_out, estimate)
+    micro = Estimate(value + 0.03, value - 0.02, value + 0.07, 0.95, "auto: logit-t, clustered", 3 * n, n, n)
+    return MacroResult(arm, cohort, split, used, left_out, estimate, micro)
 
 
 def _difference(a: Scores, b: Scores) -> Comparison:
@@ -330,27 +403,78 @@ def _operating_point(rule: str, target: str, arm: str, cohort: str, split: str, 
         _proportion(tn, tn + fp),
         _proportion(tp, tp + fp),
         _proportion(tn, tn + fn),
+        _proportion(tn + fn, tp + fp + tn + fn),
     )
 
 
-def _calibration(target: str, arm: str, cohort: str, split: str, drawn: Scores) -> CalibrationResult:
+def _plain_estimate(value: float, half: float) -> Estimate:
+    return Estimate(value, value - half, value + half, 0.95, "some method", 206, 26, 206)
+
+
+def _calibration(target: str, arm: str, cohort: str, split: str, scale: Scale, drawn: Scores) -> CalibrationResult:
+    scores = drawn.scores if scale == "as they are" else 0.1 + 0.7 * drawn.scores
     n, m = len(drawn.labels), int(drawn.labels.sum())
-    brier = float(((drawn.scores - drawn.labels) ** 2).mean())
-    ratio = m / float(drawn.scores.sum())
+    brier = float(((scores - drawn.labels) ** 2).mean())
+    ratio = m / float(scores.sum())
 
     def estimate(value: float, half: float, method: str) -> Estimate:
         return Estimate(value, value - half, value + half, 0.95, method, n, m, n)
 
+    order = np.argsort(scores)
+    bins = tuple(
+        ReliabilityBin(len(rows), float(scores[rows].mean()), _proportion(int(drawn.labels[rows].sum()), len(rows)))
+        for rows in np.array_split(order, 10)
+    )
+    curve = ReliabilityCurve((0.1, 0.4, 0.8), (0.08, 0.35, 0.9), 0.041)
     return CalibrationResult(
         target,
         arm,
         cohort,
         split,
-        estimate(math.log(ratio), 0.4, "binomial GLM"),
+        scale,
+        estimate(math.log(max(ratio, 0.01)), 0.4, "binomial GLM"),
         estimate(0.94 + 0.03 * len(arm) % 0.2, 0.31, "binomial GLM"),
         estimate(ratio, 0.2, "binomial GLM"),
         estimate(brier, 0.021, "bootstrap"),
+        bins,
+        curve,
     )
+
+
+def _decision_curve(target: str, arm: str, cohort: str, split: str, drawn: Scores) -> DecisionCurveResult:
+    n, m = len(drawn.labels), int(drawn.labels.sum())
+    risks = np.linspace(0.01, 0.99, 99)
+    price = risks / (1 - risks)
+    called = drawn.scores[:, None] >= risks
+    benefit = (called & (drawn.labels == 1)[:, None]).mean(axis=0) - price * (
+        called & (drawn.labels == 0)[:, None]
+    ).mean(axis=0)
+    everybody = m / n - (1 - m / n) * price
+    return DecisionCurveResult(
+        target, arm, cohort, split, "recalibrated", n, m, tuple(risks.tolist()), tuple(benefit.tolist()),
+        tuple((benefit - 0.03).tolist()), tuple((benefit + 0.03).tolist()), tuple(everybody.tolist()),
+    )  # fmt: skip
+
+
+def _baseline(counts: Mapping[str, int]) -> Iterator[BaselineRow]:
+    parts: tuple[tuple[str, StudyPart, int], ...] = (
+        ("tcga-luad", "train", 401), ("tcga-luad", "validation", counts["validation"]),
+        ("tcga-luad", "test", counts["test"]), ("cptac-luad", "external", counts["external"]),
+    )  # fmt: skip
+    for cohort, part, n in parts:
+        yield BaselineRow("EGFR", "mutated", cohort, part, n, n - 2, n // 8, math.nan, math.nan, math.nan)
+        yield BaselineRow("age", "", cohort, part, n, n - 3, n - 3, 66.0, 59.0, 73.0)
+        for level, share in (("I", 0.5), ("II", 0.3), ("III", 0.2)):
+            yield BaselineRow("stage", level, cohort, part, n, n, round(n * share), math.nan, math.nan, math.nan)
+
+
+def _baseline_differences() -> Iterator[BaselineDifference]:
+    compared: tuple[tuple[str, StudyPart], ...] = (
+        ("tcga-luad", "validation"), ("tcga-luad", "test"), ("cptac-luad", "external"),
+    )  # fmt: skip
+    for i, variable in enumerate(("EGFR", "age", "stage")):
+        for cohort, part in compared:
+            yield BaselineDifference(variable, cohort, part, "tcga-luad", "train", 0.11 * i - 0.1)
 
 
 def _subgroup(variable: str, level: str, target: str, arm: str, drawn: Scores, share: float) -> SubgroupResult:

@@ -1,18 +1,37 @@
-"""Whether a score of 0.3 means that three patients in ten carry the mutation."""
+"""Whether a score of 0.3 means that three patients in ten carry the mutation, before and after recalibration."""
 
-from tapfm_eval.report.blocks import Cell, Column, Paragraph, Section, Table
-from tapfm_eval.report.numbers import estimate_cell, events_cell, text_cell
-from tapfm_eval.report.scope import Scope
-from tapfm_eval.results import CalibrationResult
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Whisker
+from tapfm_eval.report.numbers import count, estimate_cell, events_cell, number_cell, text_cell, visible
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.results import CalibrationResult, RecalibrationResult
+
+PANELS = 9  # panels of a figure that fill a page
+_RECALIBRATED = 1  # colour of the recalibrated curve
 
 
 def calibration_section(scope: Scope) -> Section:
-    """Calibration of the scores as they are, per target, arm and cohort."""
+    """Calibration per target, arm and cohort, the fits made on validation patients, and reliability curves."""
     results = scope.inputs.results.calibrations
     if not results:
         return Section("calibration", "Calibration", (Paragraph("Calibration was not estimated."),))
+    blocks: list[Block] = [
+        _table(scope, scale, tuple(result for result in results if result.scale == scale))
+        for scale in dict.fromkeys(result.scale for result in results)
+    ]
+    if scope.inputs.results.recalibrations:
+        blocks.append(_fits(scope.inputs.results.recalibrations))
+    for part in scope.parts(results, splits=("test", "external")):
+        blocks += _figures(scope, part)
+    return Section("calibration", "Calibration", tuple(blocks))
 
+
+def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> Table:
     def row(result: CalibrationResult) -> tuple[Cell, ...]:
+        distance = math.nan if result.curve is None else result.curve.mean_distance
         return (
             text_cell(result.target),
             text_cell(result.arm),
@@ -21,29 +40,115 @@ def calibration_section(scope: Scope) -> Section:
             estimate_cell(result.slope, 2),
             estimate_cell(result.observed_expected, 2),
             estimate_cell(result.brier, 3),
+            number_cell(distance, 3),
         )
 
-    table = Table(
-        "calibration",
-        "Calibration of the scores as they are",
+    mended = scale != "as they are"
+    return Table(
+        "calibration-recalibrated" if mended else "calibration",
+        "Calibration after recalibration on validation patients" if mended else "Calibration of the scores as they are",
         (
-            Column("Target", ("target",), width=0.9),
-            Column("Arm", ("arm",), width=1.8),
-            Column("Events / n", ("positives", "n"), "number", 1.25),
-            Column("Intercept (ideal 0)", ("intercept", "intercept_lower", "intercept_upper"), "number", 1.8),
-            Column("Slope (ideal 1)", ("slope", "slope_lower", "slope_upper"), "number", 1.7),
+            Column("Target", ("target",), width=0.8),
+            Column("Arm", ("arm",), width=1.7),
+            Column("Events / n", ("positives", "n"), "number", 1.05),
+            Column("Intercept (ideal 0)", ("intercept", "intercept_lower", "intercept_upper"), "number", 1.7),
+            Column("Slope (ideal 1)", ("slope", "slope_lower", "slope_upper"), "number", 1.6),
             Column(
                 "Observed / expected (ideal 1)",
                 ("observed_expected", "observed_expected_lower", "observed_expected_upper"),
                 "number",
-                1.7,
+                1.6,
             ),
             Column("Brier score", ("brier", "brier_lower", "brier_upper"), "number", 1.7),
+            Column("Mean distance", ("integrated_calibration_index",), "number", 0.85),
         ),
         scope.by_part(results, row),
         group_name="part",
-        note=f"{scope.interval} in brackets. Intercept in the large: above 0, the scores are too low on average. Slope "
-        "below 1: the scores are too extreme. Scores are at the prevalence of the training patients, so a cohort with "
-        "another prevalence shifts the intercept.",
+        note=(
+            f"{scope.interval} in brackets. Intercept and slope were fitted on validation patients and carried "
+            "unchanged; a cohort with another prevalence still shifts the intercept."
+            if mended
+            else f"{scope.interval} in brackets. Intercept in the large: above 0, the scores are too low on average. "
+            "Slope below 1: the scores are too extreme. Mean distance: of the smoothed curve from the diagonal, over "
+            "patients. Scores are at the prevalence of the training patients, so a cohort with another prevalence "
+            "shifts the intercept."
+        ),
     )
-    return Section("calibration", "Calibration", (table,))
+
+
+def _fits(results: tuple[RecalibrationResult, ...]) -> Table:
+    def row(result: RecalibrationResult) -> tuple[Cell, ...]:
+        return (
+            text_cell(result.target),
+            text_cell(result.arm),
+            events_cell(result.positives, result.n),
+            number_cell(result.intercept, 2),
+            number_cell(result.slope, 2),
+            text_cell("" if result.reason is None else f"scores stay as they are: {result.reason}"),
+        )
+
+    return Table(
+        "recalibration",
+        "Recalibration fitted on validation patients",
+        (
+            Column("Target", ("target",), width=0.8),
+            Column("Arm", ("arm",), width=1.8),
+            Column("Events / n", ("positives", "n"), "number", 1.0),
+            Column("Intercept", ("intercept",), "number", 0.8),
+            Column("Slope", ("slope",), "number", 0.8),
+            Column("Remark", ("remark",), width=3.0),
+        ),
+        (RowGroup("", tuple(row(result) for result in results)),),
+        note="The logit of a score becomes intercept + slope × logit. Out-of-fold validation patients of all folds.",
+    )
+
+
+def _figures(scope: Scope, part: Part) -> list[Figure]:
+    """Reliability of the accent arm: smoothed curves on both scales, tenths of patients with their intervals."""
+    own = [
+        result
+        for result in scope.inputs.results.calibrations
+        if Part(result.cohort, result.split) == part and result.arm == scope.accent_arm
+    ]
+    panels = []
+    for target in dict.fromkeys(result.target for result in own):
+        shown = [result for result in own if result.target == target]
+        curves = tuple(
+            Curve(r.curve.predicted, r.curve.observed, 0 if r.scale == "as they are" else _RECALIBRATED)
+            for r in shown
+            if r.curve is not None
+        )
+        whiskers = tuple(
+            Whisker(b.mean_predicted, b.observed.value, b.observed.lower, b.observed.upper, 0)
+            for r in shown
+            if r.scale == "as they are"
+            for b in r.bins
+        )
+        note = f"{count(shown[0].brier.positives)} / {count(shown[0].brier.n)}"
+        panels.append(
+            Panel(visible(target), note if curves else "no curve could be smoothed", curves, whiskers=whiskers)
+        )
+    if not any(panel.curves for panel in panels):
+        return []
+    legend = [("as they are", 0, False)]
+    if any(result.scale == "recalibrated" for result in own):
+        legend.append(("recalibrated", _RECALIBRATED, False))
+    paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
+    return [
+        Figure(
+            id=f"reliability-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
+            caption=f"Reliability of {visible(scope.accent_arm)}, {part.title}{of_pages(number, len(paged))}. Lines: "
+            f"smoothed. Squares: tenths of the patients by score as it is, with {scope.interval}. Under each target: "
+            "events / n",
+            alt=f"Reliability curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}): "
+            "observed share of mutated patients against the score. The tables of calibration hold the figures.",
+            drawing=CurveGrid(
+                panels=tuple(page),
+                x_label="Score",
+                y_label="Share mutated",
+                legend=tuple(legend),
+                unit_square=True,
+            ),
+        )
+        for number, page in enumerate(paged, 1)
+    ]

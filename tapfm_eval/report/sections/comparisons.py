@@ -1,8 +1,9 @@
 """Which arms differ on the same patients, and which differences survive adjustment for their number."""
 
 import math
+from collections.abc import Mapping
 
-from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table, method_column
 from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
 from tapfm_eval.report.numbers import (
     count,
@@ -16,7 +17,7 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.discrimination import FOREST_ROWS, forest_span, pages
+from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_span, forest_words, of_pages, pages
 from tapfm_eval.results import ComparisonResult
 from tapfm_eval.statistics.records import Comparison
 
@@ -34,7 +35,8 @@ def comparisons_section(scope: Scope) -> Section | None:
     blocks: list[Block] = []
     for number, family in enumerate(dict.fromkeys(result.family for result in results), 1):
         own = tuple(result for result in results if result.family == family)
-        blocks += [_table(scope, f"comparisons-{number}", family, own), *_figures(scope, number, own)]
+        blocks += [_table(scope, f"comparisons-{number}", family, own), *_matrices(scope, number, own)]
+        blocks += _figures(scope, number, own)
     return Section("comparisons", "Paired comparisons", tuple(blocks))
 
 
@@ -76,6 +78,60 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
     )
 
 
+def _matrices(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -> list[Table]:
+    """Where more than one arm is compared with several: differences above the diagonal, adjusted p values below it."""
+    if len({result.arm_a for result in results}) < 2:
+        return []
+    arms = tuple(arm for arm in scope.arms if any(arm in (r.arm_a, r.arm_b) for r in results))
+    tables = []
+    for part in scope.parts(results, splits=("test", "external")):
+        own = [result for result in results if Part(result.cohort, result.split) == part]
+        groups = tuple(
+            RowGroup(
+                "Macro-average" if target == "macro" else visible(target),
+                _matrix(scope, arms, {(r.arm_a, r.arm_b): r for r in own if r.target == target}),
+            )
+            for target in dict.fromkeys(result.target for result in own)
+        )
+        tables.append(
+            Table(
+                f"matrix-{number}-{part.id}",
+                f"Differences in AUROC and adjusted p values, arm by arm, {part.title}",
+                (
+                    Column("Arm", ("arm",), width=2.6 if len(arms) > 8 else 1.8),
+                    *(Column(str(i), (visible(arm),), "number") for i, arm in enumerate(arms, 1)),
+                ),
+                groups,
+                group_name="target",
+                note="Columns are the arms by their number. Above the diagonal: AUROC of the row’s arm less that of "
+                "the column’s. Below: adjusted p value of the same pair; a dash where no test was made.",
+            )
+        )
+    return tables
+
+
+def _matrix(
+    scope: Scope, arms: tuple[str, ...], pairs: Mapping[tuple[str, str], ComparisonResult]
+) -> tuple[tuple[Cell, ...], ...]:
+    rows = []
+    for i, row in enumerate(arms):
+        cells = [Cell(f"{i + 1}  {visible(row)}", (row,))]
+        for j, column in enumerate(arms):
+            result, sign = pairs.get((row, column)), 1.0
+            if result is None:
+                result, sign = pairs.get((column, row)), -1.0
+            if i == j or result is None:
+                cells.append(Cell("" if i == j else "–", (None,)))
+            elif i < j:
+                value = sign * result.difference.value
+                text = "–" if math.isnan(value) else signed(value, scope.difference_decimals)
+                cells.append(Cell(text, (value,), None if math.isnan(value) else value))
+            else:
+                cells.append(p_cell(result.p_adjusted))
+        rows.append(tuple(cells))
+    return tuple(rows)
+
+
 def _statistic_cell(result: ComparisonResult) -> Cell:
     statistic, df = result.difference.statistic, result.difference.df
     if math.isnan(statistic):
@@ -98,13 +154,12 @@ def _figures(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -
         paged = pages(groups, FOREST_ROWS)
         for page_number, page in enumerate(paged, 1):
             suffix = f"-{page_number}" if len(paged) > 1 else ""
-            counted = f" ({page_number} of {len(paged)})" if len(paged) > 1 else ""
-            told = " ".join(f"{g.title}: " + "; ".join(f"{r.label} {r.text}" for r in g.rows) + "." for g in page)
             figures.append(
                 Figure(
                     id=f"differences-{number}-{part.id}{suffix}",
-                    caption=f"Differences in AUROC with {scope.interval}, not adjusted, {part.title}{counted}",
-                    alt=f"Forest plot of differences between arms in {part.title}. {told}",
+                    caption=f"Differences in AUROC with {scope.interval}, not adjusted, {part.title}"
+                    + of_pages(page_number, len(paged)),
+                    alt=f"Forest plot of differences between arms in {part.title}. {forest_words(page)}",
                     drawing=ForestPlot(
                         groups=page,
                         headers=("A − B", "Events / n", f"Difference ({scope.interval})"),

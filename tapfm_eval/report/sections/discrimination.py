@@ -1,28 +1,17 @@
 """How well each arm tells mutated from unmutated patients, per target and cohort."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
-from tapfm_eval.report.drawings import Curve, CurveGrid, ForestGroup, ForestPlot, ForestRow, Mark, Panel
-from tapfm_eval.report.numbers import (
-    count,
-    count_cell,
-    estimate_cell,
-    estimate_text,
-    events_cell,
-    fixed,
-    number_cell,
-    text_cell,
-    visible,
-)
+from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.numbers import count, count_cell, estimate_cell, events_cell, fixed, text_cell, visible
 from tapfm_eval.report.published import published_note, published_value
 from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.roc import roc_figures
 from tapfm_eval.results import AurocResult, MacroResult
-from tapfm_eval.statistics.records import Estimate
 
-FOREST_ROWS = 40  # rows of a forest plot that fill a page
-ROC_PANELS = 9  # panels of a figure that fill a page
 _UNSEEN = ("test", "external")
 
 
@@ -33,59 +22,15 @@ def auroc_section(scope: Scope) -> Section:
         return Section("auroc", "Discrimination", (Paragraph("No AUROC was estimated."),))
     blocks: list[Block] = [_auroc_table(scope)]
     for part in scope.parts(results, splits=_UNSEEN):
-        blocks += [*_forests(scope, part), *_roc_figures(scope, part)]
+        blocks += [*_forests(scope, part), *roc_figures(scope, part)]
     return Section("auroc", "Discrimination", tuple(blocks))
 
 
-def precision_section(scope: Scope) -> Section:
-    """Average precision beside the prevalence that chance would give."""
-    results = scope.inputs.results.aurocs
-    if not results:
-        return Section("average-precision", "Average precision", (Paragraph("No average precision was estimated."),))
-
-    def row(result: AurocResult) -> tuple[Cell, ...]:
-        n, positives = result.average_precision.n, result.average_precision.positives
-        prevalence = positives / n if n else math.nan
-        estimate = (
-            estimate_cell(result.average_precision, 2)
-            if result.assessed
-            else Cell("not assessed", (math.nan, math.nan, math.nan))
-        )
-        return (
-            text_cell(result.target),
-            text_cell(result.arm),
-            events_cell(positives, n),
-            number_cell(prevalence, 2 if math.isnan(prevalence) or prevalence >= 0.095 else 3),
-            estimate,
-            text_cell(result.average_precision.method if result.assessed else ""),
-        )
-
-    method, method_note = method_column(
-        "Interval", (visible(result.average_precision.method) for result in results if result.assessed), 2.3
-    )
-    table = Table(
-        "average-precision",
-        "Average precision (area under the precision–recall curve)",
-        (
-            Column("Target", ("target",), width=0.9),
-            Column("Arm", ("arm",), width=2.0),
-            Column("Events / n", ("positives", "n"), "number", 1.1),
-            Column("Prevalence", ("prevalence",), "number", 1.0),
-            Column(f"Average precision ({scope.interval})", ("average_precision", "lower", "upper"), "number", 2.0),
-            method,
-        ),
-        scope.by_part(results, row),
-        group_name="part",
-        note=f"A score without information has an average precision equal to the prevalence.{method_note}",
-    )
-    return Section("average-precision", "Average precision", (table,))
-
-
 def macro_section(scope: Scope) -> Section:
-    """Mean AUROC over the targets, per arm."""
+    """Mean AUROC over the targets, and the AUROC over all pairs of patient and target, per arm."""
     results = scope.inputs.results.macros
     if not results:
-        return Section("macro", "Macro-average AUROC", (Paragraph("No macro-average was estimated."),))
+        return Section("macro", "Several targets together", (Paragraph("No average over targets was estimated."),))
 
     def row(result: MacroResult) -> tuple[Cell, ...]:
         return (
@@ -94,27 +39,41 @@ def macro_section(scope: Scope) -> Section:
             text_cell(", ".join(result.left_out) or "none"),
             Cell(count(result.macro.clusters), (result.macro.clusters,), float(result.macro.clusters)),
             estimate_cell(result.macro, scope.decimals),
+            Cell(
+                f"{count(result.micro.positives)} / {count(result.micro.n)}",
+                (result.micro.positives, result.micro.n),
+                float(result.micro.positives),
+            ),
+            estimate_cell(result.micro, scope.decimals),
             text_cell(result.macro.method),
         )
 
-    method, method_note = method_column("Interval", (visible(result.macro.method) for result in results), 2.0)
+    method, method_note = method_column("Interval, macro", (visible(result.macro.method) for result in results), 1.7)
     table = Table(
         "macro-auroc",
-        "Mean of the targets’ AUROCs",
+        "Macro and micro AUROC over the targets",
         (
-            Column("Arm", ("arm",), width=1.9),
-            Column("Targets averaged", ("targets",), width=2.0),
-            Column("Left out", ("left_out",), width=1.0),
+            Column("Arm", ("arm",), width=1.8),
+            Column("Targets", ("targets",), width=1.5),
+            Column("Left out", ("left_out",), width=0.9),
             Column("Patients", ("patients",), "number", 0.8),
-            Column(f"Macro AUROC ({scope.interval})", ("macro_auroc", "lower", "upper"), "number", 1.9),
+            Column(f"Macro AUROC ({scope.interval})", ("macro_auroc", "lower", "upper"), "number", 1.6),
+            Column("Events / pairs", ("micro_positives", "micro_pairs"), "number", 1.1),
+            Column(f"Micro AUROC ({scope.interval})", ("micro_auroc", "micro_lower", "micro_upper"), "number", 1.6),
             method,
         ),
         scope.by_part(results, row),
         group_name="part",
-        note="A target is left out where all its patients belong to one class. Averages over different targets do not "
-        f"compare.{method_note}",
+        note="Macro: mean of the targets’ AUROCs. Micro: AUROC of all pairs of patient and target, clustered by "
+        "patient; it also rewards knowing that one target is more frequent than another. A target is left out where "
+        "all its patients belong to one class; averages over different targets do not compare. "
+        f"Micro intervals: {visible(_joined(result.micro.method for result in results))}.{method_note}",
     )
-    return Section("macro", "Macro-average AUROC", (table,))
+    return Section("macro", "Several targets together", (table,))
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(names))
 
 
 def _auroc_table(scope: Scope) -> Table:
@@ -168,43 +127,6 @@ def _auroc_table(scope: Scope) -> Table:
     )
 
 
-def forest_row(scope: Scope, label: str, estimate: Estimate, style: int) -> ForestRow:
-    """One AUROC as a line of a forest plot."""
-    return ForestRow(
-        label=visible(label),
-        counts=f"{count(estimate.positives)} / {count(estimate.n)}",
-        text="not estimable" if math.isnan(estimate.value) else estimate_text(estimate, scope.decimals),
-        value=estimate.value,
-        lower=estimate.lower,
-        upper=estimate.upper,
-        style=style,
-    )
-
-
-def forest_span(rows: Sequence[ForestRow], *, step: float, floor: float, ceiling: float) -> tuple[float, float]:
-    """Axis limits that hold every interval, rounded outwards to `step` and kept within floor and ceiling."""
-    finite = [limit for row in rows for limit in (row.lower, row.upper, row.value) if math.isfinite(limit)]
-    if not finite:
-        return floor, ceiling
-    low = max(floor, math.floor(min(finite) / step) * step)
-    high = min(ceiling, math.ceil(max(finite) / step) * step)
-    return (low, high) if high > low else (floor, ceiling)
-
-
-def pages(groups: Sequence[ForestGroup], limit: int) -> tuple[tuple[ForestGroup, ...], ...]:
-    """Groups dealt out, in order, so that no page holds more than `limit` rows unless one group alone does."""
-    found: list[list[ForestGroup]] = []
-    used = 0
-    for group in groups:
-        size = len(group.rows) + 1
-        if not found or used + size > limit:
-            found.append([])
-            used = 0
-        found[-1].append(group)
-        used += size
-    return tuple(tuple(page) for page in found)
-
-
 def _forests(scope: Scope, part: Part) -> list[Figure]:
     own = [r for r in scope.inputs.results.aurocs if Part(r.cohort, r.split) == part and r.assessed]
     groups = [
@@ -225,9 +147,8 @@ def _forests(scope: Scope, part: Part) -> list[Figure]:
     return [
         Figure(
             id=f"forest-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"AUROC with {scope.interval}, {part.title}" + _of(number, len(paged)),
-            alt=f"Forest plot of AUROCs in {part.title}. "
-            + " ".join(f"{g.title}: " + "; ".join(f"{r.label} {r.text}" for r in g.rows) + "." for g in page),
+            caption=f"AUROC with {scope.interval}, {part.title}" + of_pages(number, len(paged)),
+            alt=f"Forest plot of AUROCs in {part.title}. {forest_words(page)}",
             drawing=ForestPlot(
                 groups=page,
                 headers=("", "Events / n", f"AUROC ({scope.interval})"),
@@ -238,58 +159,3 @@ def _forests(scope: Scope, part: Part) -> list[Figure]:
         )
         for number, page in enumerate(paged, 1)
     ]
-
-
-def _of(number: int, total: int) -> str:
-    return f" ({number} of {total})" if total > 1 else ""
-
-
-def _roc_figures(scope: Scope, part: Part) -> list[Figure]:
-    results = scope.inputs.results
-    aurocs = {(r.target, r.arm): r for r in results.aurocs if Part(r.cohort, r.split) == part}
-    curves = [c for c in results.curves if Part(c.cohort, c.split) == part]
-    panels = []
-    for target in dict.fromkeys(curve.target for curve in curves):
-        own = [curve for curve in curves if curve.target == target]
-        drawn = tuple(
-            Curve(c.false_positive_rate, c.true_positive_rate, scope.style(c.arm)) for c in own if c.false_positive_rate
-        )
-        known = next((aurocs[target, c.arm].auroc for c in own if (target, c.arm) in aurocs), None)
-        note = "" if known is None else f"{count(known.positives)} / {count(known.n)}"
-        if not drawn:
-            note = "not estimable: " + (
-                visible(known.reason) if known is not None and known.reason else "a class is missing"
-            )
-        panels.append(Panel(visible(target), note, drawn, _marks(scope, part, target) if drawn else ()))
-    pages_of_panels = [panels[i : i + ROC_PANELS] for i in range(0, len(panels), ROC_PANELS)]
-    has_marks = any(panel.marks for panel in panels)
-    remark = f" Rings: operating points of {visible(scope.accent_arm)} as fixed on validation." if has_marks else ""
-    return [
-        Figure(
-            id=f"roc-{part.id}" + (f"-{number}" if len(pages_of_panels) > 1 else ""),
-            caption=f"ROC curves, {part.title}{_of(number, len(pages_of_panels))}. "
-            f"Under each target: events / n.{remark}",
-            alt=f"ROC curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}) "
-            f"and a line per arm ({', '.join(visible(arm) for arm in scope.arms)}). "
-            "The table of AUROCs holds the areas.",
-            drawing=CurveGrid(
-                panels=tuple(page),
-                x_label="1 − specificity",
-                y_label="Sensitivity",
-                legend=tuple((visible(arm), scope.style(arm), False) for arm in scope.arms),
-                unit_square=True,
-            ),
-        )
-        for number, page in enumerate(pages_of_panels, 1)
-    ]
-
-
-def _marks(scope: Scope, part: Part, target: str) -> tuple[Mark, ...]:
-    return tuple(
-        Mark(1 - point.specificity.value, point.sensitivity.value, 0)
-        for point in scope.inputs.results.operating_points
-        if Part(point.cohort, point.split) == part
-        and (point.target, point.arm) == (target, scope.accent_arm)
-        and math.isfinite(point.sensitivity.value)
-        and math.isfinite(point.specificity.value)
-    )

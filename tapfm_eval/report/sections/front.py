@@ -39,12 +39,22 @@ def summary_section(scope: Scope) -> Section:
                 "warning",
             )
         )
+    if len(scope.inputs.looks) > 1:
+        blocks.append(Paragraph(_looked_again(scope.inputs.looks), "warning"))
     blocks.append(_verdict(scope))
     table = _headline_table(scope)
     if table is not None:
         blocks.append(table)
     blocks.append(Bullets(_limits(scope), "What this does not show"))
     return Section("summary", "Summary", tuple(blocks))
+
+
+def _looked_again(looks: tuple[str, ...]) -> str:
+    return (
+        f"Test and external patients were predicted {len(looks)} times under this version of the protocol: "
+        f"{visible(', '.join(looks))}. Whoever has seen results once may have chosen what came after; these are not "
+        "those of an untouched test set."
+    )
 
 
 def intended_use_section(scope: Scope) -> Section:

@@ -43,6 +43,11 @@ REFERENCES = (
     "Newcombe. Confidence intervals for an effect size measure based on the Mann–Whitney statistic, part 2. Stat Med "
     "2006. doi:10.1002/sim.2324.",
     "Holm. A simple sequentially rejective multiple test procedure. Scand J Stat 1979; 6: 65–70.",
+    "Cox. Two further applications of a model for binary regression. Biometrika 1958. doi:10.1093/biomet/45.3-4.562.",
+    "Vickers, Elkin. Decision curve analysis. Med Decis Making 2006. doi:10.1177/0272989X06295361.",
+    "Gu, Ghosal, Roy. Bayesian bootstrap estimation of ROC curve. Stat Med 2008. doi:10.1002/sim.3366.",
+    "Austin. Balance diagnostics for comparing the distribution of baseline covariates between treatment groups in "
+    "propensity-score matched samples. Stat Med 2009. doi:10.1002/sim.3697.",
     "Wilson. Probable inference, the law of succession, and statistical inference. JASA 1927. "
     "doi:10.1080/01621459.1927.10502953.",
 )
@@ -55,7 +60,7 @@ def methods_section(scope: Scope) -> Section:
         _patients(protocol),
         _slides(protocol),
         _models(protocol),
-        _statistics(scope),
+        statistics_text(scope),
     )
     blocks: list[Block] = [Paragraph(visible(text)) for text in paragraphs]
     if scope.inputs.rehearsal is not None:
@@ -129,7 +134,8 @@ def _models(protocol: Protocol) -> str:
     )
 
 
-def _statistics(scope: Scope) -> str:
+def statistics_text(scope: Scope) -> str:
+    """How intervals, tests and thresholds were computed."""
     plan = scope.inputs.protocol.analysis
     lines = [
         f"Intervals are two-sided at {percent(plan.level, 1).replace('.0%', '%')}. AUROCs are Mann–Whitney estimates; "
@@ -164,6 +170,18 @@ def _statistics(scope: Scope) -> str:
             "Thresholds were fixed on validation patients, out of fold where there are several folds "
             f"({rules}), and carried unchanged to test and external patients; proportions have Wilson intervals."
         )
+    lines.append(
+        "Calibration is by logistic regression on the logit of the score (intercept in the large, slope), with profile "
+        "likelihood intervals, before and after a logistic recalibration that was fitted on validation patients and "
+        "carried unchanged. Net benefit weighs a false positive by the odds of the threshold risk. Average precision "
+        "is the step-wise area under the precision–recall curve. Bands of ROC curves hold at each false positive rate "
+        "by itself."
+    )
+    lines.append(
+        "Confounding was looked for by cross-validated ridge logistic regression on covariates alone, by AUROCs within "
+        "strata, and by likelihood ratio tests of the score added to clinical covariates. Groups of patients are "
+        "compared by standardised mean differences."
+    )
     if plan.subgroups:
         lines.append(f"Subgroups named in advance: {_list(list(plan.subgroups))}.")
     return " ".join(lines)

@@ -6,7 +6,7 @@ from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Row
 from tapfm_eval.report.drawings import ForestGroup, ForestPlot
 from tapfm_eval.report.numbers import estimate_cell, events_cell, p_cell, p_text, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.discrimination import FOREST_ROWS, forest_row, forest_span, pages
+from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
 from tapfm_eval.results import SubgroupResult
 
 
@@ -62,9 +62,8 @@ def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
         Figure(
             id=f"subgroups-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
             caption=f"AUROC of {visible(scope.accent_arm)} for {visible(target)} in subgroups, {part.title}"
-            + (f" ({number} of {len(paged)})" if len(paged) > 1 else ""),
-            alt=f"Forest plot of AUROCs in subgroups of {part.title}. "
-            + " ".join(f"{g.title}: " + "; ".join(f"{r.label} {r.text}" for r in g.rows) + "." for g in page),
+            + of_pages(number, len(paged)),
+            alt=f"Forest plot of AUROCs in subgroups of {part.title}. {forest_words(page)}",
             drawing=ForestPlot(
                 groups=page,
                 headers=("", "Events / n", f"AUROC ({scope.interval})"),

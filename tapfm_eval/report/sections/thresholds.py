@@ -3,9 +3,9 @@
 import math
 
 from tapfm_eval.report.blocks import Cell, Column, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.numbers import estimate_cell, number_cell, percent, text_cell, visible
+from tapfm_eval.report.numbers import estimate_cell, fixed, number_cell, text_cell, visible
 from tapfm_eval.report.scope import Scope
-from tapfm_eval.results import OperatingPointResult
+from tapfm_eval.results import FailedCaseResult, OperatingPointResult
 
 
 def thresholds_section(scope: Scope) -> Section | None:
@@ -46,14 +46,56 @@ def thresholds_section(scope: Scope) -> Section | None:
             Column("Specificity", ("specificity", "specificity_lower", "specificity_upper"), "number", 1.55),
             Column("PPV", ("ppv", "ppv_lower", "ppv_upper"), "number", 1.55),
             Column("NPV", ("npv", "npv_lower", "npv_upper"), "number", 1.55),
-            Column("Tests avoided", ("tests_avoided",), "number", 0.8),
+            Column("Tests avoided", ("tests_avoided", "tests_avoided_lower", "tests_avoided_upper"), "number", 1.4),
         ),
         groups,
         group_name="rule_and_part",
         note=f"A score at or above the threshold counts as positive. {scope.interval} in brackets{_methods(results)}. "
-        "Tests avoided: share of patients below the threshold. PPV and NPV hold at the cohort’s own prevalence.",
+        "Tests avoided: share of patients below the threshold, whom a negative score would spare the confirmatory "
+        "test. PPV and NPV hold at the cohort’s own prevalence.",
     )
-    return Section("operating-points", "Operating points", (table,))
+    failed = scope.inputs.results.failed_cases
+    return Section("operating-points", "Operating points", (table, *((_failed_table(scope),) if failed else ())))
+
+
+def _failed_table(scope: Scope) -> Table:
+    results = scope.inputs.results.failed_cases
+
+    def row(result: FailedCaseResult) -> tuple[Cell, ...]:
+        return (
+            text_cell(result.rule),
+            text_cell(result.target),
+            text_cell(result.arm),
+            Cell(
+                f"{result.failed_positives} / {result.failed_negatives}",
+                (result.failed_positives, result.failed_negatives),
+                float(result.failed_positives),
+            ),
+            _range_cell(result.worst_sensitivity, result.best_sensitivity),
+            _range_cell(result.worst_specificity, result.best_specificity),
+        )
+
+    return Table(
+        "failed-cases",
+        "What patients without a usable slide could change",
+        (
+            Column("Rule", ("rule",), width=1.4),
+            Column("Target", ("target",), width=0.9),
+            Column("Arm", ("arm",), width=2.0),
+            Column("Failed, mutated / not", ("failed_positives", "failed_negatives"), "number", 1.2),
+            Column("Sensitivity, worst to best", ("worst_sensitivity", "best_sensitivity"), "number", 1.4),
+            Column("Specificity, worst to best", ("worst_specificity", "best_specificity"), "number", 1.4),
+        ),
+        scope.by_part(results, row),
+        group_name="part",
+        note="Worst: every such patient counted as called wrongly; best: as called rightly.",
+    )
+
+
+def _range_cell(worst: float, best: float) -> Cell:
+    if math.isnan(worst):
+        return Cell("–", (worst, best))
+    return Cell(f"{fixed(worst, 2)} to {fixed(best, 2)}", (worst, best), worst)
 
 
 def _methods(results: tuple[OperatingPointResult, ...]) -> str:
@@ -63,10 +105,6 @@ def _methods(results: tuple[OperatingPointResult, ...]) -> str:
 
 def _row(result: OperatingPointResult) -> tuple[Cell, ...]:
     matrix = (result.true_positives, result.false_positives, result.false_negatives, result.true_negatives)
-    total = sum(matrix)
-    avoided = (result.true_negatives + result.false_negatives) / total if total else math.nan
-    if math.isnan(result.threshold):
-        avoided = math.nan
     return (
         text_cell(result.target),
         text_cell(result.arm),
@@ -76,5 +114,5 @@ def _row(result: OperatingPointResult) -> tuple[Cell, ...]:
         estimate_cell(result.specificity, 2),
         estimate_cell(result.ppv, 2),
         estimate_cell(result.npv, 2),
-        Cell("–" if math.isnan(avoided) else percent(avoided), (avoided,), None if math.isnan(avoided) else avoided),
+        estimate_cell(result.avoided, 2),
     )

@@ -93,7 +93,9 @@ def _figures(scope: Scope, name: str, caption: str, y_label: str) -> list[Figure
             caption=caption + ". A line per seed and fold; the ring marks the selected epoch.",
             alt=f"{caption}, a panel per arm: {', '.join(panel.title for panel in page)}. "
             "The table of selected epochs holds the figures.",
-            drawing=CurveGrid(panels=tuple(page), x_label="Epoch", y_label=y_label, legend=(), unit_square=False),
+            drawing=CurveGrid(
+                panels=tuple(page), x_label="Epoch", y_label=y_label, legend=(), unit_square=False, whole_x=True
+            ),
         )
         for number, page in enumerate(paged, 1)
     ]

@@ -1,0 +1,64 @@
+"""Predictions and the analysis plan to all results, as plain data: what is estimated, and on whom."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from tapfm_eval.analysis.baseline import baseline
+from tapfm_eval.analysis.calibration import calibrations, decision_curves, fit_recalibrations, recalibrations
+from tapfm_eval.analysis.comparisons import comparisons, primary_comparison
+from tapfm_eval.analysis.confounding import added_values, controls, stratified
+from tapfm_eval.analysis.discrimination import aurocs, curves, macros
+from tapfm_eval.analysis.flow import participant_flow, patients_lost
+from tapfm_eval.analysis.panels import ordered, panels_of
+from tapfm_eval.analysis.subgroups import subgroups
+from tapfm_eval.analysis.thresholds import failed_cases, operating_points
+from tapfm_eval.cohort.flow import Exclusion
+from tapfm_eval.cohort.load import Cohort
+from tapfm_eval.protocol.schema import Protocol
+from tapfm_eval.results import Results
+
+
+def analyse(
+    protocol: Protocol, predictions: pd.DataFrame, cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion]
+) -> Results:
+    """Everything the protocol's analysis plan asks for.
+
+    Args:
+        protocol: The protocol as run.
+        predictions: All predictions of the run.
+        cohorts: The cohorts as loaded from the run's manifests and splits.
+        failed: Slides that left the study after that, with their reasons.
+    """
+    plan = protocol.analysis
+    panels = panels_of(predictions, protocol)
+    unseen = ordered(panels, protocol)
+    validation = panels.get((protocol.development, "validation"))
+    flow, exclusions = participant_flow(cohorts, failed, unseen)
+    lost = patients_lost(cohorts, failed)
+    points = tuple(operating_points(unseen, validation, protocol))
+    fits = fit_recalibrations(validation, protocol)
+    characteristics, differences = baseline(protocol, cohorts, lost)
+    return Results(
+        level=plan.level,
+        targets=tuple(protocol.targets),
+        arms=tuple(arm.id for arm in protocol.arms),
+        aurocs=tuple(aurocs(unseen, cohorts, protocol)),
+        curves=tuple(curves(unseen, protocol)),
+        macros=tuple(macros(unseen, protocol)),
+        primary=None if plan.primary is None else primary_comparison(plan.primary, panels, protocol),
+        comparisons=tuple(comparisons(unseen, protocol)),
+        operating_points=points,
+        failed_cases=tuple(failed_cases(points, cohorts, lost)),
+        recalibrations=tuple(recalibrations(fits)),
+        calibrations=tuple(calibrations(unseen, cohorts, fits, protocol)),
+        decision_curves=tuple(decision_curves(unseen, cohorts, fits, protocol)),
+        subgroups=tuple(subgroups(unseen, cohorts, protocol)),
+        controls=tuple(controls(unseen, cohorts, protocol)),
+        stratified=tuple(stratified(unseen, cohorts, protocol)),
+        added_values=tuple(added_values(unseen, cohorts, protocol)),
+        baseline=characteristics,
+        baseline_differences=differences,
+        flow=flow,
+        exclusions=exclusions,
+    )

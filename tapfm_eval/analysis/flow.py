@@ -1,0 +1,48 @@
+"""Who left the study after its manifests were read, and who was predicted in the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tapfm_eval.analysis.panels import Panel
+from tapfm_eval.cohort.flow import Exclusion, FlowStep, depart
+from tapfm_eval.cohort.load import Cohort
+
+
+def participant_flow(
+    cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion], panels: Sequence[Panel]
+) -> tuple[tuple[FlowStep, ...], tuple[Exclusion, ...]]:
+    """The flow of every cohort from its manifest to the patients predicted, with every exclusion."""
+    flow: list[FlowStep] = []
+    exclusions: list[Exclusion] = []
+    for name, cohort in cohorts.items():
+        flow += cohort.flow
+        exclusions += cohort.exclusions
+        members = list(zip(cohort.slides["patient_id"], cohort.slides["slide_id"], strict=True))
+        lost = {failure.slide_id: failure for failure in failed if failure.cohort == name}
+        readable = [member for member in members if member[1] not in lost]
+        step = depart(name, "with a readable slide that holds tissue", members, readable, "slides",
+                      "unreadable, or without tissue")  # fmt: skip
+        flow.append(step.step)
+        for left in step.exclusions:
+            why = lost.get(left.slide_id)
+            exclusions.append(replace(left, reason=left.reason if why is None else why.reason))
+        for panel in panels:
+            if panel.cohort == name:
+                patients = set(panel.patients)
+                slides = sum(patient in patients for patient, _ in readable)
+                external = panel.split == "external"
+                gone = (step.step.patients - len(patients), step.step.slides - slides)
+                reason = "" if external or not any(gone) else "in training and validation parts only"
+                label = "external patients predicted" if external else "test patients predicted"
+                flow.append(FlowStep(name, label, len(patients), slides, *gone, reason))
+    return tuple(flow), tuple(exclusions)
+
+
+def patients_lost(cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion]) -> dict[str, frozenset[str]]:
+    """By cohort, the patients of the study all of whose slides failed."""
+    found = {}
+    for name, cohort in cohorts.items():
+        gone = {failure.slide_id for failure in failed if failure.cohort == name}
+        named, left = cohort.slides["patient_id"], cohort.slides[~cohort.slides["slide_id"].isin(gone)]["patient_id"]
+        found[name] = frozenset(named) - frozenset(left)
+    return found

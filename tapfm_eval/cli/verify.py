@@ -1,0 +1,61 @@
+"""`tapfm-eval verify`: does a run folder still say what its inputs say."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tapfm_eval.verification import Verification
+
+EXAMPLE = "Example: `tapfm-eval verify reports/luad-1.0.0/0123456789ab`"
+SHOWN = 20
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of `score`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+) -> None:
+    """Recompute every hash and every number of a run from its folder, and name what does not match.
+
+    Exit code 0: everything matches; 1: something does not; 2: there is no run in the folder.
+    """
+    import json
+
+    from tapfm_eval.serialise import plain
+    from tapfm_eval.verification import verify_run
+
+    verified = verify_run(folder)
+    if as_json:
+        content = {"format": "tapfm-eval/verification/1", "run": str(folder), "matches": verified.matches,
+                   "compared": plain(verified.compared), "mismatches": plain(verified.mismatches),
+                   "notes": list(verified.notes)}  # fmt: skip
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        _show(verified)
+    if not verified.matches:
+        raise typer.Exit(1)
+
+
+def _show(verified: "Verification") -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False, emoji=False)
+    for mismatch in verified.mismatches[:SHOWN]:
+        console.print(Text(mismatch.where, style="bold red"))
+        body = Text("stored      ", style="dim").append(mismatch.stored, style="default")
+        body.append("\nrecomputed  ", style="dim").append(mismatch.recomputed, style="default")
+        console.print(Padding(body, (0, 0, 0, 4)))
+    count = len(verified.mismatches)
+    if count > SHOWN:
+        console.print(f"and {count - SHOWN} more (--json shows all)")
+    for note in verified.notes:
+        console.print(Text(note, style="dim"))
+    said = ", ".join(f"{number:,} {what}" for what, number in verified.compared.items())
+    if count:
+        console.print(f"Does not match: {count} difference{'' if count == 1 else 's'} ({said}): {verified.folder}",
+                      soft_wrap=True, markup=False)  # fmt: skip
+    else:
+        console.print(f"Everything matches ({said}): {verified.folder}", soft_wrap=True, markup=False)

@@ -1,0 +1,79 @@
+"""What each tile of a slide weighed: one HDF5 file a slide, from which heatmaps are drawn. No torch here."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tapfm_eval.errors import Problem, RunError
+
+FORMAT = "tapfm-eval/attention/1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileAttention:
+    """The attention of one model to the tiles of one slide."""
+
+    slide_id: str
+    coords: NDArray[np.int64]  # (N, 2), x and y of the tile's top left corner, level-0 pixels
+    tile_px0: int  # edge of a tile in level-0 pixels
+    attention: NDArray[np.float32]  # (N,), the backbone's own raw CLS attention
+    weights: NDArray[np.float32]  # (N,), the aggregator's shares; they sum to 1
+
+
+def attention_path(unit: Path, cohort: str, slide_id: str) -> Path:
+    """Where the attention of one unit to a slide lies."""
+    return unit / "attention" / cohort / f"{slide_id}.h5"
+
+
+def write_attention(path: Path, content: TileAttention) -> None:
+    """Writes a file whole or not at all; the same content gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        with h5py.File(temporary, "w", track_order=True) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["slide_id"] = content.slide_id
+            coords = file.create_dataset("coords", data=content.coords)
+            coords.attrs["patch_size_level0"] = content.tile_px0  # TRIDENT's name for it
+            file.create_dataset("attention", data=content.attention)
+            file.create_dataset("weights", data=content.weights)
+        with Path(temporary).open("rb") as written:
+            os.fsync(written.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_attention(path: Path) -> TileAttention:
+    """The attention of one slide.
+
+    Raises:
+        RunError: The file is missing, torn, or something else.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["format"] != FORMAT:
+                raise ValueError(f"format {file.attrs['format']}")
+            content = TileAttention(
+                str(file.attrs["slide_id"]),
+                np.asarray(file["coords"], dtype=np.int64),
+                int(file["coords"].attrs["patch_size_level0"]),
+                np.asarray(file["attention"], dtype=np.float32),
+                np.asarray(file["weights"], dtype=np.float32),
+            )
+        count = len(content.coords)
+        if not (content.coords.shape == (count, 2) and content.attention.shape == content.weights.shape == (count,)):
+            raise ValueError("arrays of different lengths")
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # h5py raises all of these on torn files
+        raise RunError(
+            Problem(str(path), f"tile attention ({FORMAT})", str(error).partition("\n")[0][:120],
+                    "Delete the unit's predictions.csv and run again; it is written anew.")
+        ) from None  # fmt: skip
+    return content

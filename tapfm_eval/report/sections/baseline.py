@@ -1,0 +1,98 @@
+"""Who the patients were: Table 1 of each cohort, with standardised differences from those trained on."""
+
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, RowGroup, Section, Table
+from tapfm_eval.report.numbers import count, fixed, percent, signed, text_cell, visible
+from tapfm_eval.report.scope import Scope
+from tapfm_eval.results import BaselineDifference, BaselineRow
+
+_PARTS = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External", "all": "All folds"}
+_KEPT = ("", "mutated")  # shown where nobody has them; other levels are those of another cohort
+_NAMES = {"mpp": "scan, µm/px", "pack_years": "pack-years"}
+
+
+def baseline_section(scope: Scope) -> Section | None:
+    """A table for each cohort; None where nothing was recorded (predictions made elsewhere)."""
+    rows = scope.inputs.results.baseline
+    blocks: list[Block] = [_table(scope, cohort) for cohort in dict.fromkeys(row.cohort for row in rows)]
+    return Section("characteristics", "Patient characteristics", tuple(blocks)) if blocks else None
+
+
+def _table(scope: Scope, cohort: str) -> Table:
+    results = scope.inputs.results
+    own = [row for row in results.baseline if row.cohort == cohort]
+    parts = list(dict.fromkeys(row.part for row in own))
+    sizes = {row.part: row.patients for row in own}
+    differences = [d for d in results.baseline_differences if d.cohort == cohort]
+    compared = list(dict.fromkeys(d.part for d in differences))
+    columns: list[Column] = [Column("Characteristic", ("characteristic",), width=2.3)]
+    for part in parts:
+        name = f"{_PARTS[part]}, n = {count(sizes[part])}"
+        columns.append(Column(name, (f"{part}", f"{part}_share_or_quartile_1", f"{part}_quartile_3"), "number", 1.35))
+        if part in compared:
+            columns.append(Column("SMD", (f"{part}_smd",), "number", 0.6))
+    folds = [part for part in compared if part not in parts]
+    columns += [Column("Largest SMD in a fold", (f"{part}_smd_largest_over_folds",), "number", 1.0) for part in folds]
+    order = [*(part for part in parts for _ in (0, 1)), *folds]
+    rows = []
+    told: set[str] = set()
+    for variable, level in dict.fromkeys((row.variable, row.level) for row in own if row.count or row.level in _KEPT):
+        found = {row.part: row for row in own if (row.variable, row.level) == (variable, level)}
+        first = variable not in told
+        told.add(variable)
+        cells = [text_cell(_label(variable, level))]
+        for position, part in enumerate(order):
+            is_value = part in parts and position % 2 == 0
+            if is_value:
+                cells.append(_value(found.get(part)))
+            elif part in compared:
+                cells.append(_smd(differences, variable, part) if first else Cell("", (math.nan,)))
+        rows.append(tuple(cells))
+    return Table(
+        f"characteristics-{cohort}",
+        f"Characteristics of the patients, {visible(cohort)}",
+        tuple(columns),
+        (RowGroup("", tuple(rows)),),
+        note=_note(differences, folds=bool(folds)),
+    )
+
+
+def _note(differences: list[BaselineDifference], *, folds: bool) -> str:
+    note = (
+        "Patients in the study with a usable slide: number (share of those known), or median (quartiles). The CSV has "
+        "them unrounded."
+    )
+    against = {(d.reference_cohort, d.reference_part) for d in differences if d.part != "test" or not folds}
+    for cohort, part in sorted(against):
+        whom = "all patients" if part == "all" else "the training patients"
+        note += f" SMD: standardised mean difference from {whom} of {visible(cohort)}, over all levels of a category."
+    if folds:
+        note += " Largest SMD in a fold: between the test and the training part of that fold where it is largest."
+    return note + " Above 0.1 in size a difference is often called relevant."
+
+
+def _label(variable: str, level: str) -> str:
+    name = _NAMES.get(variable, variable)
+    name = name if name[:1].isupper() else name[:1].upper() + name[1:]
+    return f"{name}: {level}" if level else f"{name}, median (quartiles)"
+
+
+def _value(row: BaselineRow | None) -> Cell:
+    if row is None:
+        return Cell("–", (math.nan, math.nan, math.nan))
+    if not row.level:
+        if math.isnan(row.median):
+            return Cell("–", (math.nan, math.nan, math.nan))
+        values = (row.median, row.lower_quartile, row.upper_quartile)
+        short = [fixed(value, 0 if abs(value) >= 10 else 1) for value in values]
+        return Cell(f"{short[0]} ({short[1]}–{short[2]})", values, row.median)
+    of = row.patients if row.level == "unknown" else row.known
+    share = row.count / of if of else math.nan
+    text = count(row.count) if math.isnan(share) else f"{count(row.count)} ({percent(share)})"
+    return Cell(text, (row.count, share, math.nan), float(row.count))
+
+
+def _smd(differences: list[BaselineDifference], variable: str, part: str) -> Cell:
+    found = next((d.smd for d in differences if (d.variable, d.part) == (variable, part)), math.nan)
+    return Cell("–" if math.isnan(found) else signed(found, 2), (found,), None if math.isnan(found) else found)

@@ -1,0 +1,170 @@
+"""Whether acting on a score is better than treating everybody alike: decision curves."""
+
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Panel
+from tapfm_eval.report.numbers import count, fixed, interval_text, number_cell, percent, text_cell, visible
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.results import DecisionCurveResult
+
+PANELS = 12  # panels of a figure that fill a page
+TABLED_RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)
+_NOBODY = -1  # the style of lines that belong to no arm
+
+
+def benefit_section(scope: Scope) -> Section | None:
+    """Decision curves of all arms, with treating all and none; None where none was estimated."""
+    results = scope.inputs.results.decision_curves
+    if not results:
+        return None
+    mended = sum(result.scale == "recalibrated" for result in results)
+    scale = (
+        "Scores are recalibrated on validation patients"
+        if mended == len(results)
+        else "Scores are as they are"
+        if not mended
+        else "Scores are recalibrated on validation patients where that could be fitted"
+    )
+    blocks: list[Block] = [
+        Paragraph(
+            "A threshold risk says how many needless confirmatory tests one would accept to find one mutated patient: "
+            "at a risk of 10%, nine. Net benefit is the number of patients found, less the needless tests at that "
+            f"price, per patient. {scale}. A model is of use only where it lies above both treating everybody as "
+            "mutated and treating nobody."
+        )
+    ]
+    for part in scope.parts(results, splits=("test", "external")):
+        blocks += _figures(scope, part)
+    blocks.append(_table(scope))
+    return Section("decision-curves", "Clinical usefulness", tuple(blocks))
+
+
+def _figures(scope: Scope, part: Part) -> list[Figure]:
+    own = [r for r in scope.inputs.results.decision_curves if Part(r.cohort, r.split) == part and r.n > 0]
+    panels = [
+        _panel(scope, target, [r for r in own if r.target == target]) for target in dict.fromkeys(r.target for r in own)
+    ]
+    paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
+    legend = [(visible(arm), scope.style(arm), False) for arm in scope.arms]
+    legend += [("treat everybody", _NOBODY, True), ("treat nobody", _NOBODY, False)]
+    return [
+        Figure(
+            id=f"decision-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
+            caption=f"Decision curves, {part.title}{of_pages(number, len(paged))}. Band: {scope.interval} of "
+            f"{visible(scope.accent_arm)} at each risk by itself. Each panel has axes of its own",
+            alt=f"Net benefit against threshold risk in {part.title}, a panel per target "
+            f"({', '.join(panel.title for panel in page)}), a line per arm, and lines for treating everybody and "
+            "nobody. The table of net benefit holds figures at some risks.",
+            drawing=CurveGrid(
+                panels=tuple(page),
+                x_label="Threshold risk",
+                y_label="Net benefit",
+                legend=tuple(legend),
+                unit_square=False,
+            ),
+        )
+        for number, page in enumerate(paged, 1)
+    ]
+
+
+def _panel(scope: Scope, target: str, results: list[DecisionCurveResult]) -> Panel:
+    """Risks up to where no line is above treating nobody any more; net benefit from a little below zero."""
+    first = results[0]
+    prevalence = first.positives / first.n
+    useful = [
+        t
+        for r in results
+        for t, *values in zip(r.thresholds, r.net_benefit, r.treat_all, strict=True)
+        if max(values) > 0
+    ]
+    right = min(1.0, math.ceil((max(useful, default=0.0) + 0.02) * 10) / 10) if useful else 0.5
+    top = max(prevalence, *(max(r.net_benefit) for r in results)) * 1.08 or 0.1
+    bottom = -0.25 * top
+    curves = tuple(Curve(*_inside(r.thresholds, r.net_benefit, right, bottom), scope.style(r.arm)) for r in results)
+    everybody = Curve(*_inside(first.thresholds, first.treat_all, right, bottom), _NOBODY, dashed=True)
+    nobody = Curve((0.0, right), (0.0, 0.0), _NOBODY)
+    bands = []
+    for r in results:
+        if r.arm == scope.accent_arm:
+            inside = [i for i, t in enumerate(r.thresholds) if t <= right]
+            bands.append(
+                Band(
+                    tuple(r.thresholds[i] for i in inside),
+                    tuple(max(r.lower[i], bottom) for i in inside),
+                    tuple(min(max(r.upper[i], bottom), top) for i in inside),
+                    scope.style(r.arm),
+                )
+            )
+    return Panel(
+        visible(target),
+        f"{count(first.positives)} / {count(first.n)}",
+        (*curves, everybody, nobody),
+        bands=tuple(bands),
+        limits=((0.0, right), (bottom, top)),
+    )
+
+
+def _inside(
+    x: tuple[float, ...], y: tuple[float, ...], right: float, bottom: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The points up to `right`, as far as the line stays above `bottom`; one more shows where it leaves."""
+    kept_x: list[float] = []
+    kept_y: list[float] = []
+    for a, b in zip(x, y, strict=True):
+        if a > right:
+            break
+        kept_x.append(a)
+        kept_y.append(max(b, bottom))
+        if b < bottom:
+            break
+    return tuple(kept_x), tuple(kept_y)
+
+
+def _table(scope: Scope) -> Table:
+    results = [r for r in scope.inputs.results.decision_curves if r.arm == scope.accent_arm]
+
+    def cells(result: DecisionCurveResult, risk: float) -> tuple[Cell, ...]:
+        at = min(range(len(result.thresholds)), key=lambda i: abs(result.thresholds[i] - risk))
+        value, lower, upper = result.net_benefit[at], result.lower[at], result.upper[at]
+        text = "not estimable" if math.isnan(value) else f"{fixed(value, 3)} ({interval_text(lower, upper, 3)})"
+        price = risk / (1 - risk)
+        avoided = (value - result.treat_all[at]) / price
+        return (
+            text_cell(result.target),
+            text_cell(result.arm),
+            Cell(percent(risk), (risk,), risk),
+            Cell(text, (value, lower, upper), None if math.isnan(value) else value),
+            number_cell(result.treat_all[at], 3),
+            number_cell(100 * avoided, 0),
+        )
+
+    groups = tuple(
+        RowGroup(
+            part.title,
+            tuple(
+                cells(result, risk)
+                for result in results
+                if (result.cohort, result.split) == (part.cohort, part.split)
+                for risk in TABLED_RISKS
+            ),
+        )
+        for part in scope.parts(results)
+    )
+    return Table(
+        "net-benefit",
+        f"Net benefit of {visible(scope.accent_arm)} at some threshold risks",
+        (
+            Column("Target", ("target",), width=1.0),
+            Column("Arm", ("arm",), width=2.0, shown=False),
+            Column("Threshold risk", ("threshold_risk",), "number", 1.0),
+            Column(f"Net benefit ({scope.interval})", ("net_benefit", "lower", "upper"), "number", 2.2),
+            Column("Treating everybody", ("treat_all",), "number", 1.3),
+            Column("Tests avoided per 100", ("tests_avoided_per_100",), "number", 1.3),
+        ),
+        groups,
+        group_name="part",
+        note="Treating nobody has a net benefit of 0. Tests avoided: against testing everybody, per 100 patients, once "
+        "every missed patient is paid for at the price of that risk; below 0, testing everybody would be better.",
+    )

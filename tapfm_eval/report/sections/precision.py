@@ -1,0 +1,103 @@
+"""How pure the patients ranked first are: average precision beside the prevalence that a guess would reach."""
+
+import math
+
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
+from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.numbers import count, estimate_cell, estimate_text, events_cell, number_cell, text_cell, visible
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_span, forest_words, of_pages, pages
+from tapfm_eval.results import AurocResult
+
+
+def precision_section(scope: Scope) -> Section:
+    """Average precision beside the prevalence that chance would give."""
+    results = scope.inputs.results.aurocs
+    if not results:
+        return Section("average-precision", "Average precision", (Paragraph("No average precision was estimated."),))
+
+    def row(result: AurocResult) -> tuple[Cell, ...]:
+        n, positives = result.average_precision.n, result.average_precision.positives
+        prevalence = positives / n if n else math.nan
+        estimate = (
+            estimate_cell(result.average_precision, 2)
+            if result.assessed
+            else Cell("not assessed", (math.nan, math.nan, math.nan))
+        )
+        return (
+            text_cell(result.target),
+            text_cell(result.arm),
+            events_cell(positives, n),
+            number_cell(prevalence, 2 if math.isnan(prevalence) or prevalence >= 0.095 else 3),
+            estimate,
+            text_cell(result.average_precision.method if result.assessed else ""),
+        )
+
+    method, method_note = method_column(
+        "Interval", (visible(result.average_precision.method) for result in results if result.assessed), 2.3
+    )
+    table = Table(
+        "average-precision",
+        "Average precision (area under the precision–recall curve)",
+        (
+            Column("Target", ("target",), width=0.9),
+            Column("Arm", ("arm",), width=2.0),
+            Column("Events / n", ("positives", "n"), "number", 1.1),
+            Column("Prevalence", ("prevalence",), "number", 1.0),
+            Column(f"Average precision ({scope.interval})", ("average_precision", "lower", "upper"), "number", 2.0),
+            method,
+        ),
+        scope.by_part(results, row),
+        group_name="part",
+        note=f"A score without information has an average precision equal to the prevalence.{method_note}",
+    )
+    blocks: list[Block] = [table]
+    for part in scope.parts(results, splits=("test", "external")):
+        blocks += _figures(scope, part)
+    return Section("average-precision", "Average precision", tuple(blocks))
+
+
+def _figures(scope: Scope, part: Part) -> list[Figure]:
+    """Average precision of each arm with the prevalence as an upright line; none where nothing could be estimated."""
+    own = [
+        r
+        for r in scope.inputs.results.aurocs
+        if Part(r.cohort, r.split) == part and r.assessed and not math.isnan(r.average_precision.value)
+    ]
+    groups = []
+    for target in dict.fromkeys(r.target for r in own):
+        rows = [r for r in own if r.target == target]
+        first = rows[0].average_precision
+        prevalence = first.positives / first.n
+        groups.append(
+            ForestGroup(
+                f"{visible(target)} (prevalence {prevalence:.2g})", tuple(_row(scope, r) for r in rows), prevalence
+            )
+        )
+    every = [row for group in groups for row in group.rows]
+    _, high = forest_span(every, step=0.1, floor=0.0, ceiling=1.0)
+    paged = pages(groups, FOREST_ROWS)
+    return [
+        Figure(
+            id=f"average-precision-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
+            caption=f"Average precision with {scope.interval}, {part.title}{of_pages(number, len(paged))}. "
+            "Upright line: prevalence, which a guess would reach",
+            alt=f"Forest plot of average precisions in {part.title}. {forest_words(page)}",
+            drawing=ForestPlot(
+                groups=page,
+                headers=("", "Events / n", f"Precision ({scope.interval})"),
+                axis="Average precision",
+                reference=None,
+                span=(0.0, high),
+            ),
+        )
+        for number, page in enumerate(paged, 1)
+    ]
+
+
+def _row(scope: Scope, result: AurocResult) -> ForestRow:
+    found = result.average_precision
+    return ForestRow(
+        visible(result.arm), f"{count(found.positives)} / {count(found.n)}", estimate_text(found, 2),
+        found.value, found.lower, found.upper, scope.style(result.arm),
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""ROC curves, a panel per target, with the lead arm's band and operating points."""
+
+import math
+
+from tapfm_eval.report.blocks import Figure
+from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Mark, Panel
+from tapfm_eval.report.numbers import count, visible
+from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.forests import of_pages
+
+PANELS = 9  # panels of a figure that fill a page
+
+
+def roc_figures(scope: Scope, part: Part) -> list[Figure]:
+    results = scope.inputs.results
+    aurocs = {(r.target, r.arm): r for r in results.aurocs if Part(r.cohort, r.split) == part}
+    curves = [c for c in results.curves if Part(c.cohort, c.split) == part]
+    panels = []
+    for target in dict.fromkeys(curve.target for curve in curves):
+        own = [curve for curve in curves if curve.target == target]
+        drawn = tuple(
+            Curve(c.false_positive_rate, c.true_positive_rate, scope.style(c.arm)) for c in own if c.false_positive_rate
+        )
+        known = next((aurocs[target, c.arm].auroc for c in own if (target, c.arm) in aurocs), None)
+        note = "" if known is None else f"{count(known.positives)} / {count(known.n)}"
+        if not drawn:
+            note = "not estimable: " + (
+                visible(known.reason) if known is not None and known.reason else "a class is missing"
+            )
+        bands = tuple(
+            Band(c.band.false_positive_rate, c.band.lower, c.band.upper, scope.style(c.arm))
+            for c in own
+            if c.band is not None and c.arm == scope.accent_arm
+        )
+        panels.append(Panel(visible(target), note, drawn, _marks(scope, part, target) if drawn else (), bands))
+    pages_of_panels = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
+    has_marks = any(panel.marks for panel in panels)
+    remark = f" Rings: operating points of {visible(scope.accent_arm)} as fixed on validation." if has_marks else ""
+    if any(panel.bands for panel in panels):
+        remark = (
+            f" Band: {scope.interval} of the sensitivity of {visible(scope.accent_arm)} at each false positive rate by "
+            f"itself.{remark}"
+        )
+    return [
+        Figure(
+            id=f"roc-{part.id}" + (f"-{number}" if len(pages_of_panels) > 1 else ""),
+            caption=f"ROC curves, {part.title}{of_pages(number, len(pages_of_panels))}. "
+            f"Under each target: events / n.{remark}",
+            alt=f"ROC curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}) "
+            f"and a line per arm ({', '.join(visible(arm) for arm in scope.arms)}). "
+            "The table of AUROCs holds the areas.",
+            drawing=CurveGrid(
+                panels=tuple(page),
+                x_label="1 − specificity",
+                y_label="Sensitivity",
+                legend=tuple((visible(arm), scope.style(arm), False) for arm in scope.arms),
+                unit_square=True,
+            ),
+        )
+        for number, page in enumerate(pages_of_panels, 1)
+    ]
+
+
+def _marks(scope: Scope, part: Part, target: str) -> tuple[Mark, ...]:
+    return tuple(
+        Mark(1 - point.specificity.value, point.sensitivity.value, 0)
+        for point in scope.inputs.results.operating_points
+        if Part(point.cohort, point.split) == part
+        and (point.target, point.arm) == (target, scope.accent_arm)
+        and math.isfinite(point.sensitivity.value)
+        and math.isfinite(point.specificity.value)
+    )

@@ -1,0 +1,260 @@
+"""Predictions of any model, in any of the known forms, become the same analysis and an honest report."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finished_run import edited
+from pypdf import PdfReader
+
+from tapfm_eval import statistics
+from tapfm_eval.cohort.splits import write_split
+from tapfm_eval.errors import InputError
+from tapfm_eval.predictions.table import predictions_csv, predictions_frame, read_predictions
+from tapfm_eval.rundir import sha256_file
+from tapfm_eval.scoring.gather import ScoreOptions
+from tapfm_eval.scoring.plan import DeclaredThreshold
+from tapfm_eval.scoring.score import ScoreOutcome, score_predictions
+from tapfm_eval.verification import verify_run
+
+Row = tuple[str, int | None, float]
+
+
+def patients(count: int = 60, *, seed: int = 4, shift: float = 1.5, unknown: int = 3) -> list[Row]:
+    """Patient, label and score; the first few labels are unknown."""
+    rng = np.random.default_rng(seed)
+    labels = np.random.default_rng(9).integers(0, 2, count)
+    scores = 1 / (1 + np.exp(-(shift * (labels - 0.5) + rng.standard_normal(count))))
+    return [
+        (f"P{i:03d}", None if i < unknown else int(y), float(s))
+        for i, (y, s) in enumerate(zip(labels, scores, strict=True))
+    ]
+
+
+def csv_text(header: str, rows: Sequence[Sequence[object]]) -> str:
+    return "\n".join([header, *(",".join("" if cell is None else str(cell) for cell in row) for row in rows)]) + "\n"
+
+
+def plain_file(path: Path, rows: list[Row]) -> Path:
+    path.write_text(csv_text("patient,label,score", rows), encoding="utf-8")
+    return path
+
+
+def scored(tmp_path: Path, *files: Path, formats: Sequence[str] = ("html",), **options: Any) -> ScoreOutcome:
+    return score_predictions(ScoreOptions(files=files, **options), tmp_path / "reports", formats=formats)
+
+
+def results_of(outcome: ScoreOutcome) -> Any:
+    return json.loads((outcome.folder / "results.json").read_text(encoding="utf-8"))
+
+
+def refused(tmp_path: Path, *files: Path, **options: Any) -> str:
+    with pytest.raises(InputError) as error:
+        scored(tmp_path, *files, **options)
+    assert not (tmp_path / "reports").exists()
+    return "\n".join(map(str, error.value.problems))
+
+
+def test_the_same_predictions_in_all_four_formats_give_identical_results(tmp_path: Path) -> None:
+    rows = patients()
+    own = [("m", 0, 0, "cohort", "test", p, p, "EGFR", math.nan if y is None else float(y), s) for p, y, s in rows]
+    (tmp_path / "own.csv").write_text(predictions_csv(predictions_frame(own)), encoding="utf-8")
+    # CLAM knows no unknown label as such: its cell stays empty
+    clam = [(f"{p}.svs", y, int(s > 0.5), 1 - s, s) for p, y, s in rows]
+    (tmp_path / "fold_0.csv").write_text(csv_text("slide_id,Y,Y_hat,p_0,p_1", clam), encoding="utf-8")
+    (tmp_path / "slides.csv").write_text(csv_text("case_id,slide_id", [(p, p) for p, _, _ in rows]), encoding="utf-8")
+    stamp = [(p, y, int(s > 0.5), 1 - s, s, 0.1) for p, y, s in rows]
+    (tmp_path / "split-0").mkdir()
+    (tmp_path / "split-0" / "patient-preds.csv").write_text(
+        csv_text("PATIENT,EGFR,pred,EGFR_0,EGFR_1,loss", stamp), encoding="utf-8"
+    )
+    (tmp_path / "r.csv").write_text(csv_text("ID,truth,p", rows), encoding="utf-8")
+    columns = {"patient": "ID", "label": "truth", "score": "p"}
+    outcomes = [
+        scored(tmp_path, tmp_path / "own.csv"),
+        scored(tmp_path, names=(("m", tmp_path / "fold_0.csv"),), slides_table=tmp_path / "slides.csv", target="EGFR"),
+        scored(tmp_path, names=(("m", tmp_path / "split-0" / "patient-preds.csv"),)),
+        scored(tmp_path, names=(("m", tmp_path / "r.csv"),), columns=columns, target="EGFR"),
+    ]
+    found = [(outcome.folder / "results.json").read_bytes() for outcome in outcomes]
+    assert len({outcome.folder for outcome in outcomes}) == 4
+    assert found[0] == found[1] == found[2] == found[3]
+    auroc = json.loads(found[0])["aurocs"][0]["auroc"]
+    expected = statistics.auroc([y for _, y, _ in rows if y is not None], [s for _, y, s in rows if y is not None])
+    assert auroc["value"] == pytest.approx(expected.value, abs=1e-12)
+    assert (auroc["lower"], auroc["upper"]) == pytest.approx((expected.lower, expected.upper), abs=1e-9)
+    assert auroc["n"] == 57
+
+
+def test_a_scored_folder_verifies_until_it_is_edited(tmp_path: Path) -> None:
+    outcome = scored(tmp_path, plain_file(tmp_path / "mine.csv", patients()), formats=("html", "pdf"))
+    assert verify_run(outcome.folder).mismatches == ()
+    row = (outcome.folder / "predictions.csv").read_text().splitlines()[10]
+    edited(outcome.folder / "predictions.csv", row, row[:-1] + str((int(row[-1]) + 1) % 10))
+    assert any(m.where == "predictions.csv, sha256" for m in verify_run(outcome.folder).mismatches)
+
+
+def test_the_same_files_give_the_same_folder_and_bytes(tmp_path: Path) -> None:
+    file = plain_file(tmp_path / "mine.csv", patients())
+    first = scored(tmp_path, file, formats=("html", "pdf"))
+    names = ("results.json", "report.html", "report.pdf")
+    before = {name: (first.folder / name).read_bytes() for name in names}
+    again = scored(tmp_path, file, formats=("html", "pdf"))
+    assert again.folder == first.folder
+    assert before == {name: (again.folder / name).read_bytes() for name in names}
+
+
+def test_several_files_are_compared_on_the_patients_they_share_and_the_others_are_counted(tmp_path: Path) -> None:
+    ours, theirs = patients(60), patients(70, seed=5, shift=0.5)[5:]
+    theirs = [(p, y, s) for p, y, s in theirs if p != "P030"]
+    outcome = scored(tmp_path, plain_file(tmp_path / "ours.csv", ours), plain_file(tmp_path / "theirs.csv", theirs))
+    counts = {row.arm: (row.scored, row.shared, row.left_out) for row in outcome.sharing}
+    assert counts == {"ours": (60, 54, 6), "theirs": (64, 54, 10)}
+    results = results_of(outcome)
+    assert {row["auroc"]["n"] for row in results["aurocs"]} == {54}
+    a = {p: (y, s) for p, y, s in ours}
+    b = {p: s for p, _, s in theirs}
+    both = [p for p in a if p in b]
+    expected = statistics.compare_auroc([a[p][0] for p in both], [a[p][1] for p in both], [b[p] for p in both])
+    difference = next(row for row in results["comparisons"] if row["target"] == "label")["difference"]
+    assert difference["value"] == pytest.approx(expected.value, abs=1e-12)
+    assert difference["p_value"] == pytest.approx(expected.p_value, rel=1e-9)
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    assert "compared on the patients that all of them scored" in page
+    assert (outcome.folder / "tables" / "sharing.csv").read_text().splitlines()[1].endswith("ours,60,54,6,54")
+
+
+def test_folds_of_clam_and_stamp_are_one_arm_and_their_scores_are_not_pooled(tmp_path: Path) -> None:
+    rows = patients(80, unknown=0)
+    (tmp_path / "clam").mkdir()
+    for fold in (0, 1):
+        text = csv_text("slide_id,Y,Y_hat,p_0,p_1", [(p, y, 0, 1 - s, s) for p, y, s in rows[fold::2]])
+        (tmp_path / "clam" / f"fold_{fold}.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "slides.csv").write_text(csv_text("case_id,slide_id", [(p, p) for p, _, _ in rows]), encoding="utf-8")
+    outcome = scored(
+        tmp_path, *sorted((tmp_path / "clam").iterdir()), slides_table=tmp_path / "slides.csv", target="EGFR"
+    )
+    results = results_of(outcome)
+    assert results["arms"] == ["clam"]
+    folds = [i % 2 for i in range(80)]
+    expected = statistics.auroc([y for _, y, _ in rows], [s for _, _, s in rows], strata=folds)  # type: ignore[arg-type]
+    assert results["aurocs"][0]["auroc"]["value"] == pytest.approx(expected.value, abs=1e-12)
+
+
+def test_slides_of_a_patient_are_averaged_as_logits(tmp_path: Path) -> None:
+    path = tmp_path / "slides.csv"
+    rows = [(p, y, s, f"{p}-{k}") for p, y, s in patients(20, unknown=0) for k in "ab"]
+    rows[0] = (rows[0][0], rows[0][1], 0.2, rows[0][3])
+    rows[1] = (rows[1][0], rows[1][1], 0.8, rows[1][3])
+    path.write_text(csv_text("patient,label,score,slide", rows), encoding="utf-8")
+    outcome = scored(tmp_path, path)
+    assert len(read_predictions(outcome.folder / "predictions.csv")) == 40
+    assert results_of(outcome)["aurocs"][0]["auroc"]["n"] == 20
+
+
+def test_without_validation_patients_or_a_declared_threshold_there_are_no_operating_points(tmp_path: Path) -> None:
+    outcome = scored(tmp_path, plain_file(tmp_path / "mine.csv", patients()))
+    assert results_of(outcome)["operating_points"] == []
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    assert "no validation patients on whom a threshold could be fixed" in page
+
+
+def test_a_declared_threshold_gives_its_two_by_two_table_as_declared(tmp_path: Path) -> None:
+    rows = patients()
+    outcome = scored(tmp_path, plain_file(tmp_path / "mine.csv", rows), thresholds=(DeclaredThreshold("", 0.4),))
+    (point,) = results_of(outcome)["operating_points"]
+    assert point["rule"] == "declared 0.4"
+    assert point["true_positives"] == sum(y == 1 and s >= 0.4 for _, y, s in rows)
+    assert point["false_positives"] == sum(y == 0 and s >= 0.4 for _, y, s in rows)
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    assert "Thresholds declared by the user: 0.4" in page
+    assert "fixed on validation patients and carried unchanged" not in page
+
+
+def test_validation_patients_fix_thresholds_that_are_carried_to_test_patients(tmp_path: Path) -> None:
+    rows = [(p, y, s, "validation" if i % 2 else "test") for i, (p, y, s) in enumerate(patients(120, unknown=0))]
+    path = tmp_path / "mine.csv"
+    path.write_text(csv_text("patient,label,score,split", rows), encoding="utf-8")
+    points = results_of(scored(tmp_path, path))["operating_points"]
+    tested = {point["rule"]: point for point in points if point["split"] == "test"}
+    assert set(tested) == {"sensitivity 0.95", "specificity 0.95", "Youden"}
+    held = sorted(s for _, y, s, part in rows if part == "validation" and y == 1)
+    expected = statistics.threshold_at(
+        [y for _, y, _, part in rows if part == "validation"],  # type: ignore[arg-type]
+        [s for _, _, s, part in rows if part == "validation"], {"at_sensitivity": 0.95},
+    )  # fmt: skip
+    assert tested["sensitivity 0.95"]["threshold"] == pytest.approx(expected.threshold, abs=1e-12)
+    assert min(held) <= expected.threshold <= max(held)
+
+
+def test_labels_split_and_subgroups_can_come_from_a_manifest(tmp_path: Path) -> None:
+    rows = patients(90, unknown=0)
+    manifest = tmp_path / "m.csv"
+    lines = [(p, f"{p}-1", f"{p}.svs", "mut" if y else "wt", "mf"[i % 2]) for i, (p, y, _) in enumerate(rows)]
+    manifest.write_text(csv_text("patient_id,slide_id,path,EGFR,sex", lines), encoding="utf-8")
+    import pandas as pd
+
+    parts = [(p, 0, ("train", "validation", "test")[i % 3]) for i, (p, _, _) in enumerate(rows)]
+    table = pd.DataFrame(parts, columns=["patient_id", "fold", "split"])
+    write_split(tmp_path / "s.csv", table, {"scheme": "own", "manifest_sha256": sha256_file(manifest)})
+    path = tmp_path / "mine.csv"
+    path.write_text(csv_text("patient,score", [(p, s) for p, _, s in rows]), encoding="utf-8")
+    outcome = scored(tmp_path, path, manifest=manifest, split=tmp_path / "s.csv", target="EGFR", positive="mut",
+                     subgroups=("sex",))  # fmt: skip
+    results = results_of(outcome)
+    assert [row["auroc"]["n"] for row in results["aurocs"]] == [30]
+    assert {row["level"] for row in results["subgroups"]} == {"m", "f"}
+    assert {point["split"] for point in results["operating_points"]} >= {"test"}
+    assert verify_run(outcome.folder).mismatches == ()
+
+
+def test_the_report_says_what_it_is_and_makes_nothing_up(tmp_path: Path) -> None:
+    outcome = scored(tmp_path, plain_file(tmp_path / "mine.csv", patients()), formats=("html", "pdf"))
+    text = "\n".join(page.extract_text() for page in PdfReader(outcome.folder / "report.pdf").pages)
+    text = " ".join(text.split())
+    for words in ("It did not train the models", "No protocol fixed this analysis", "mine.csv", "authors to complete"):
+        assert words in text
+    for words in ("Training and selection", "Otsu", "backbone", "stand-in", "Participant flow, step by step",
+                  "the protocol names", "0.0.0", "usable slide"):  # fmt: skip
+        assert words not in text
+    assert results_of(outcome)["flow"] == []
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "words"),
+    [
+        ("P000,0,0.5\nP001,1,0.5\n", {}, ["P004", "one label in all rows and files"]),
+        ("Q1,0,0.5\nQ2,1,0.5\n", {}, ["that all arms scored", "other: 2 patients"]),
+        ("P004,1,0.5\nP004,1,7\n", {}, ["row 3", "one row a patient", "from 0 to 1"]),
+        ("P004,1,0.5\n", {"split": Path("s.csv")}, ["--split", "--manifest beside it"]),
+        ("P004,1,0.5\n", {"subgroups": ("sex",)}, ["'sex'", "no such column"]),
+        ("P004,1,0.5\n", {"thresholds": (DeclaredThreshold("x", 0.5),)}, ["--threshold", "other"]),
+        ("P004,1,0.5\n", {"columns": {"patients": "p"}}, ["--columns patients", "patient, label, score"]),
+        ("P004,1,0.5\n", {"target": "../x"}, ["--target", "letters, digits"]),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_anything_is_written(
+    tmp_path: Path, second: str, options: dict[str, Any], words: list[str]
+) -> None:
+    rows = [(p, 1 - y if y is not None else 1, s) for p, y, s in patients(20, unknown=0)]
+    rows[4] = ("P004", 1 if "one label" not in words[-1] else 0, 0.5)
+    first = plain_file(tmp_path / "mine.csv", rows)
+    other = tmp_path / "other.csv"
+    other.write_text("patient,label,score\n" + second, encoding="utf-8")
+    if "one label" in words[-1]:
+        other.write_text("patient,label,score\nP004,1,0.5\n", encoding="utf-8")
+    said = refused(tmp_path, first, other, **options)
+    for word in words:
+        assert word in said, said
+
+
+def test_one_file_given_under_two_names_is_two_arms_and_twice_under_one_is_refused(tmp_path: Path) -> None:
+    file = plain_file(tmp_path / "mine.csv", patients())
+    results = results_of(scored(tmp_path, names=(("a", file), ("b", file))))
+    assert results["arms"] == ["a", "b"]
+    with pytest.raises(InputError, match="--name first="):
+        scored(tmp_path, file, file)
