@@ -17,13 +17,14 @@ from tapfm_eval.backbones.cards import CARDS, BackboneCard
 from tapfm_eval.backbones.load import build_backbone
 from tapfm_eval.cohort.splits import write_split
 from tapfm_eval.errors import InputError, RunError, SlideError
+from tapfm_eval.methods.attention_store import read_attention
 from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
 from tapfm_eval.rehearsal.svs import write_svs
 from tapfm_eval.rundir import sha256_file
 from tapfm_eval.slides.reader import open_slide
-from tapfm_eval.slides.tiles import TileSpec, tile_grid
+from tapfm_eval.slides.tiles import TileSpec, read_tiles, tile_grid
 from tapfm_eval.study import RunOutcome, run_protocol
 
 SLIDE = Path(__file__).resolve().parents[2] / "shared" / "data" / "slides" / "CMU-1-Small-Region.svs"
@@ -141,6 +142,15 @@ def test_tapfm_and_abmil_run_on_real_tiles_from_yaml_to_pdf(real: tuple[Path, Ru
     assert "synthetic" not in html
     assert hashlib.sha256(b"").hexdigest() not in html
     assert (folder / "arms" / "tapfm" / "seed-2" / "fold-1" / "selected.safetensors").is_file()
+    for unit in sorted(folder.glob("arms/*/seed-*/fold-*")):  # heatmaps are drawn from these
+        for cohort, slides in (("here", 2), ("there", EXTERNAL)):
+            kept = [read_attention(path) for path in sorted((unit / "attention" / cohort).iterdir())]
+            assert len(kept) == slides
+            for slide in kept:
+                assert len(slide.weights) == len(read_tiles(folder / "tiles" / cohort / f"{slide.slide_id}.h5").xy0)
+                assert slide.weights.sum() == pytest.approx(1, abs=1e-5)
+                assert slide.attention.std() > 0
+                assert slide.tile_px0 == 224
     stated = json.loads((folder / "provenance.json").read_text())["sections"]["hashes (sha256)"]
     assert stated["weights tiny"] == sha256_file(real[1].weights["tiny"])
 

@@ -1,7 +1,9 @@
-"""What each tile of a slide weighed: one HDF5 file a slide, from which heatmaps are drawn. No torch here."""
+"""What each tile of a slide weighed: one HDF5 file a slide, from which heatmaps are drawn. No torch here.
 
-import os
-import tempfile
+A unit keeps one for every test and external slide that it predicts, before its predictions are written:
+`arms/ARM/seed-N/fold-K/attention/COHORT/SLIDE.h5`.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, RunError
+from tapfm_eval.rundir import write_whole
 
 FORMAT = "tapfm-eval/attention/1"
 
@@ -21,7 +24,7 @@ class TileAttention:
     slide_id: str
     coords: NDArray[np.int64]  # (N, 2), x and y of the tile's top left corner, level-0 pixels
     tile_px0: int  # edge of a tile in level-0 pixels
-    attention: NDArray[np.float32]  # (N,), the backbone's own raw CLS attention
+    attention: NDArray[np.float32]  # (N,), the backbone's own raw CLS attention; NaN where features of others were read
     weights: NDArray[np.float32]  # (N,), the aggregator's shares; they sum to 1
 
 
@@ -31,11 +34,13 @@ def attention_path(unit: Path, cohort: str, slide_id: str) -> Path:
 
 
 def write_attention(path: Path, content: TileAttention) -> None:
-    """Writes a file whole or not at all; the same content gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
+    """Writes a file whole or not at all; the same content gives the same bytes.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
         with h5py.File(temporary, "w", track_order=True) as file:
             file.attrs["format"] = FORMAT
             file.attrs["slide_id"] = content.slide_id
@@ -43,12 +48,8 @@ def write_attention(path: Path, content: TileAttention) -> None:
             coords.attrs["patch_size_level0"] = content.tile_px0  # TRIDENT's name for it
             file.create_dataset("attention", data=content.attention)
             file.create_dataset("weights", data=content.weights)
-        with Path(temporary).open("rb") as written:
-            os.fsync(written.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def read_attention(path: Path) -> TileAttention:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tapfm_eval.backbones.load import load_backbone
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.patients import expit
 from tapfm_eval.methods.adaptation import adapt_encoder
+from tapfm_eval.methods.attention_store import TileAttention, attention_path, write_attention
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
@@ -203,10 +205,16 @@ def predict_and_save(data: StudyData, arm: Arm, unit: Unit, advance: Callable[[i
     parts += [(name, "external", data.of(name)) for name in data.protocol.external]
     for cohort, split, slides in parts:
         bags = bag_source(data, arm, slides, None).bags(inference_draws(slides, recipe))
-        raw = slide_logits(model, bags, slides, recipe, advance)
+        raw = slide_logits(model, bags, slides, recipe, advance, partial(_keep_attention, folder))
         scores = {slide_id: expit(logits - offsets) for slide_id, logits in raw.items()}
         rows += _rows(data, unit, cohort, split, slides, scores)
     write_text(folder / "predictions.csv", predictions_csv(predictions_frame(rows)))
+
+
+def _keep_attention(folder: Path, slide: StudySlide, a: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+    """Keeps what each tile of a predicted slide weighed, for heatmaps."""
+    content = TileAttention(slide.slide_id, slide.grid.xy0, slide.grid.plan.tile_px0, a, weights)
+    write_attention(attention_path(folder, slide.cohort, slide.slide_id), content)
 
 
 def _rows(
