@@ -144,6 +144,38 @@ def train_unit(
     )  # fmt: skip
 
 
+def train_briefly(
+    unit: Unit,
+    model: SlideModel,
+    recipe: Recipe,
+    data: TrainingData,
+    weights: TargetWeights,
+    source: BagSource,
+    advance: Callable[[int], None],
+) -> list[float]:
+    """Trains for `recipe.epochs` and selects nothing: a probe of what training does to a model.
+
+    Args:
+        unit: Keys all randomness.
+        model: Fresh model, changed in place.
+        recipe: Every number of the training.
+        data: Patients, slides and labels; validation patients are not looked at.
+        weights: Of all training patients, of whom `data` may hold a few.
+        source: Bags.
+        advance: Told 1 for every slide.
+
+    Returns:
+        Mean loss of each epoch.
+    """
+    optimizers, losses = _optimizers(model, recipe), []
+    with SteadyBags(source, lambda start: draws_from(data, unit, recipe.epochs, start), advance) as bags:
+        for epoch in range(1, recipe.epochs + 1):
+            state = TrainingState(epoch=epoch)
+            _train_epoch(unit, model, recipe, data, state, bags, weights, optimizers, advance, lambda: None)
+            losses.append(float(np.mean(state.losses)))
+    return losses
+
+
 def _train_epoch(
     unit: Unit,
     model: SlideModel,
