@@ -8,12 +8,13 @@ RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
 JOBS ?= 2
 
-.PHONY: help rehearse test test-long lint types docs benchmarks clean
+.PHONY: help rehearse test test-long test-ray lint types docs benchmarks clean
 
 help:
 	@echo "make rehearse    try the whole study on synthetic slides and write its report"
 	@echo "make test        lint, types and tests"
 	@echo "make test-long   the tests that take longer"
+	@echo "make test-ray    the tests of a study on several machines, with Ray"
 	@echo "make docs        write the command reference anew"
 	@echo "make benchmarks  speed and coverage, printed side by side"
 
@@ -40,10 +41,17 @@ types: $(TESTING)
 	$(BIN)/mypy
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not long'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not long and not ray'
 
 test-long: $(TESTING)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m long
+
+$(VENV)/.ray: pyproject.toml $(TESTING) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	@touch $@
+
+test-ray: $(VENV)/.ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 docs: $(RUNTIME)
 	$(BIN)/typer tapfm_eval.cli.app utils docs --name tapfm-eval --output docs/cli.md

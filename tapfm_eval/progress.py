@@ -1,7 +1,7 @@
 """Progress on stderr: one line a stage with rate and time left; the only module beside the CLI that knows rich."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -94,8 +94,14 @@ class Reporter:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """A stage of `total` items; yields a function that is told how many more are done."""
+        with self.stages({name: total}) as advances:
+            yield advances[name]
+
+    @contextmanager
+    def stages(self, totals: Mapping[str, int]) -> Iterator[Mapping[str, Advance]]:
+        """Several stages that are under way at the same time, each with its items; one display shows them all."""
         if not self.console.is_terminal:
-            yield self._lines(name, total)
+            yield {name: self._lines(name, total) for name, total in totals.items()}
             return
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -107,13 +113,17 @@ class Reporter:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, speed_estimate_period=SECONDS_OF_RATE) as progress:
-            task = progress.add_task(name, total=total)
+            yield {name: self._bar(progress, name, total) for name, total in totals.items()}
+
+    def _bar(self, progress: Progress, name: str, total: int) -> Advance:
+        task = progress.add_task(name, total=total)
+
+        def skip_over(count: int) -> None:
             # rich estimates the rate from the steps it saw: those of an earlier session must not be among them
-            yield Advance(
-                lambda count: progress.advance(task, count),
-                lambda count: progress.reset(task, total=total, completed=int(progress.tasks[0].completed) + count),
-                self._checked,
-            )
+            completed = next(int(one.completed) for one in progress.tasks if one.id == task)
+            progress.reset(task, total=total, completed=completed + count)
+
+        return Advance(lambda count: progress.advance(task, count), skip_over, self._checked)
 
 
 def _rate(speed: float) -> str:

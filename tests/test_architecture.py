@@ -26,7 +26,8 @@ ORDER = (
     {"rehearsal"},
     {"report"},
     {"stages", "preparation", "scoring", "reporting"},
-    {"study", "verification", "comparison", "planning"},
+    {"executors"},
+    {"study", "verification", "comparison", "planning", "diagnosis"},
     {"cli"},
     {"__main__"},
 )
@@ -38,6 +39,7 @@ ROOMS = {
         "backbones/foreign",
         "methods/",
         "stages/units",
+        "diagnosis",
         "study",
     },
     "timm": {"backbones/load", "backbones/encoder", "methods/adaptation"},
@@ -47,6 +49,7 @@ ROOMS = {
     "rich": {"cli/", "progress"},
     "yaml": {"protocol/load"},
     "typst": {"report/pdf"},
+    "ray": {"executors/ray"},
 }
 
 

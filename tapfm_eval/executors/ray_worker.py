@@ -1,0 +1,168 @@
+"""What runs in a Ray worker: one unit of work after another, its log, and word of its progress.
+
+Imports neither torch nor anything else that is heavy: idle workers stay small, and a unit brings what it needs.
+"""
+
+import contextlib
+import os
+import platform
+import socket
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from tapfm_eval import __version__
+from tapfm_eval.errors import PausedError, TapfmEvalError
+from tapfm_eval.executors.work import HeldError, Work, body_of
+from tapfm_eval.stages.graph import WorkUnit
+
+SECONDS_BETWEEN_WORDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a unit."""
+
+    name: str
+    status: str  # done, failed, held or paused
+    message: str = ""
+    exit_code: int = 0  # of the error that it failed with; 0 for a fault in this program
+
+
+class Board:
+    """Where workers leave word of their progress, and learn whether they are to stop; an actor of Ray."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, tuple[int, int]] = {}
+        self._stop = False
+
+    def told(self, name: str, done: int, skipped: int) -> bool:
+        """Takes note of how many steps of a unit are done in all; whether its worker is to stop."""
+        if done or skipped:
+            self._news[name] = (done, skipped)
+        return self._stop
+
+    def stop(self) -> None:
+        """From now on workers are told to stop."""
+        self._stop = True
+
+    def news(self) -> dict[str, tuple[int, int]]:
+        """What units have come to since the last time somebody asked."""
+        news, self._news = self._news, {}
+        return news
+
+
+class _Told:
+    """What a unit's body is told its steps by: passes them on now and then, and raises where it is to stop."""
+
+    def __init__(self, name: str, board: Any) -> None:
+        self._name, self._board = name, board
+        self._done = self._skipped = 0
+        self._last = time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_WORDS:
+            self._send()
+
+    def skip(self, count: int) -> None:
+        """Steps that an earlier attempt had done."""
+        self._skipped += count
+        self._send()
+
+    def _send(self) -> None:
+        self._last = time.monotonic()
+        if _word(self._board, self._name, self._done, self._skipped):
+            raise PausedError("The run was stopped; what is done is kept.")
+
+
+def perform(work: Work, units: Sequence[WorkUnit], board: Any) -> list[Outcome]:
+    """Does units one after another; a failing one does not stop those behind it."""
+    found = []
+    stop = _word(board, units[0].name, 0, 0)
+    for unit in units:
+        found.append(Outcome(unit.name, "paused") if stop else _outcome(work, unit, board))
+        stop = stop or found[-1].status == "paused"
+    return found
+
+
+def _word(board: Any, name: str, done: int, skipped: int) -> bool:
+    """Leaves word of a unit's progress; whether its worker is to stop."""
+    with suppress(RayError):  # the board went with its machine: only the display suffers
+        return bool(ray.get(board.told.remote(name, done, skipped), timeout=10))
+    return False
+
+
+def _outcome(work: Work, unit: WorkUnit, board: Any) -> Outcome:
+    told = _Told(unit.name, board)
+    if unit.small:  # seconds of work: a log for each would be more files than results
+        return _attempt(work, unit, told, None)
+    path = log_path(work.logs, unit.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("a", encoding="utf-8")
+    except OSError as error:
+        return Outcome(unit.name, "failed", f"{path}: {error.strerror or error}. Free space, or mend the storage.", 2)
+    with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        where = f"{socket.gethostname()}, process {os.getpid()}"
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        _line(log, f"started on {where}{f', GPU {gpus}' if gpus and unit.resources.gpus else ''}")
+        started = time.monotonic()
+        outcome = _attempt(work, unit, told, log)
+        _line(log, f"{outcome.status} after {time.monotonic() - started:.1f} s {outcome.message}".rstrip())
+    return outcome
+
+
+def _attempt(work: Work, unit: WorkUnit, told: Callable[[int], None], log: Any) -> Outcome:
+    try:
+        body_of(work)(work.shared, unit, told)
+    except HeldError as error:
+        return Outcome(unit.name, "held", str(error))
+    except PausedError as error:
+        return Outcome(unit.name, "paused", str(error))
+    except TapfmEvalError as error:
+        return Outcome(unit.name, "failed", str(error), error.exit_code)
+    except Exception as error:
+        if log is not None:
+            traceback.print_exc(file=log)
+        return Outcome(unit.name, "failed", f"{type(error).__name__}: {error}")
+    return Outcome(unit.name, "done")
+
+
+def _line(log: Any, text: str) -> None:
+    log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+    log.flush()
+
+
+def log_path(logs: Path, name: str) -> Path:
+    """Where the log of a unit lies."""
+    return logs / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSight:
+    """What one machine of a cluster sees and runs."""
+
+    host: str
+    mark: str  # what it read from the file that the run put down; empty where it sees none
+    version: str  # of this suite
+    python: str
+    missing: tuple[str, ...]  # of the paths asked for
+
+
+def look_around(mark: Path, paths: Sequence[Path]) -> NodeSight:
+    """Tells what a machine sees of the run folder and of other paths."""
+    try:
+        seen = mark.read_text(encoding="utf-8")
+    except OSError:
+        seen = ""
+    missing = tuple(str(path) for path in paths if not path.exists())
+    return NodeSight(socket.gethostname(), seen, __version__, platform.python_version(), missing)

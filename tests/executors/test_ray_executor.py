@@ -1,0 +1,124 @@
+"""Units side by side in worker processes of an embedded instance of Ray: `make test-ray`."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
+from tapfm_eval.executors.ray import RayExecutor
+from tapfm_eval.executors.work import Work
+from tapfm_eval.progress import Reporter
+from tapfm_eval.stages.graph import Graph, Resources, WorkUnit
+
+pytest.importorskip("ray", reason="needs the extra: pip install 'tapfm-eval[ray]'", exc_type=ImportError)
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("ray")]
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    with RayExecutor(tmp_path_factory.mktemp("logs"), cpus=2) as made:
+        yield made
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def job(name: str, what: str = "write", *after: str, steps: int = 4) -> WorkUnit:
+    return WorkUnit(name, name.split("/")[0], name, steps, after, arguments={"what": what})
+
+
+def run(executor: RayExecutor, folder: Path, *units: WorkUnit, reporter: Reporter = QUIET) -> None:
+    executor.run(Graph(units), Work("odd_jobs:odd_job", folder, folder / "logs"), reporter)
+
+
+def test_a_killed_workers_unit_goes_on_from_what_it_had_written(executor: RayExecutor, tmp_path: Path) -> None:
+    run(executor, tmp_path, job("train/a", "die midway"), job("train/b", "die once"), job("select", "", "train/a"))
+    assert (tmp_path / "train_a.done").read_text().startswith("2")
+    assert (tmp_path / "train_b.done").is_file()
+    assert "train_a.done" in (tmp_path / "select.done").read_text()
+
+
+def test_what_fails_is_named_with_its_log_and_stops_nothing_else(executor: RayExecutor, tmp_path: Path) -> None:
+    units = [job("train/a", "fail"), job("train/b", "crash"), job("train/c", "die always"), job("train/d")]
+    with pytest.raises(StudyError) as error:
+        run(executor, tmp_path, *units, job("predict/a", "write", "train/a"), job("predict/d", "write", "train/d"))
+    said = str(error.value)
+    assert said.startswith("3 units of work failed")
+    assert "train/a: the loss is nan" in said
+    assert "train/b: ZeroDivisionError: a fault of the program" in said
+    assert "train/c: its worker was lost 3 times" in said
+    assert "Not started because of that: 1 (predict/a)" in said
+    assert "Traceback" in (tmp_path / "logs" / "train" / "b.log").read_text()
+    assert (tmp_path / "predict_d.done").is_file()
+
+
+def test_nothing_is_predicted_before_all_is_selected(executor: RayExecutor, tmp_path: Path) -> None:
+    trained = [job(f"train/{i}", "slow" if i == 2 else "write") for i in range(4)]
+    names = [one.name for one in trained]
+    run(
+        executor, tmp_path, *trained, job("select", "write", *names), *(job(f"predict/{i}", "", "select") for i in "ab")
+    )
+    for name in "ab":
+        seen = (tmp_path / f"predict_{name}.done").read_text().split()
+        assert {f"train_{i}.done" for i in range(4)} | {"select.done"} <= set(seen)
+
+
+def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(executor: RayExecutor, tmp_path: Path) -> None:
+    units = [job(f"train/{i}", "slow", steps=30) for i in range(5)]
+    reporter = Reporter(quiet=True)
+    asked = time.monotonic() + 2.5
+
+    def check() -> None:
+        if time.monotonic() > asked:
+            raise PausedError("SIGINT came.")
+
+    reporter.check = check
+    with pytest.raises(PausedError):
+        run(executor, tmp_path, *units, reporter=reporter)
+    assert list(tmp_path.glob("*.paused"))
+    run(executor, tmp_path, *units)
+    started = [int(path.read_text().split()[0]) for path in tmp_path.glob("*.done")]
+    assert len(started) == 5
+    assert max(started) > 0
+
+
+def test_a_unit_that_fits_no_machine_is_refused_before_anything_starts(executor: RayExecutor, tmp_path: Path) -> None:
+    wants = WorkUnit("train/b", "train", "Training", resources=Resources(1, gpus=1))
+    with pytest.raises(RunError, match="a machine with 1 CPU and 1 GPU, for `train/b`"):
+        run(executor, tmp_path, job("train/a"), wants)
+    assert not list(tmp_path.glob("*"))
+
+
+def test_every_machine_must_see_the_slides(executor: RayExecutor, tmp_path: Path) -> None:
+    executor.check_sight(tmp_path, [tmp_path])
+    with pytest.raises(RunError, match="expected /nowhere/slides, got nothing there"):
+        executor.check_sight(tmp_path, [Path("/nowhere/slides")])
+
+
+def test_a_thousand_small_units_cost_little_and_idle_workers_hold_no_torch(
+    executor: RayExecutor, tmp_path: Path
+) -> None:
+    work = Work("odd_jobs:nothing", None, tmp_path)
+    units = [WorkUnit(f"tiles/{i}", "tiles", "Tiles", small=True) for i in range(1000)]
+    started = time.monotonic()
+    executor.run(Graph(units), work, QUIET)
+    assert (time.monotonic() - started) / 1000 < 0.010
+    sizes = executor.worker_sizes_mb()
+    assert sizes
+    assert max(sizes) < 300
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "auto"])
+def test_an_address_where_no_cluster_is_says_how_to_start_one(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # what `auto` finds
+    with pytest.raises(InputError, match="ray start --head"), RayExecutor(tmp_path, address):
+        pytest.fail("it joined something")
