@@ -31,6 +31,7 @@ from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
 from tapfm_eval.rundir import RunFolder, run_id, sha256_file, write_text
 from tapfm_eval.slides.reader import open_slide
 from tapfm_eval.slides.tiles import tile_spec
+from tapfm_eval.stages.imported import CohortFeatures, features_problems, find_features
 from tapfm_eval.stages.tiling import allowed_failures, slide_regions
 
 LOCAL_PATHS = Path("paths.toml")
@@ -44,6 +45,7 @@ class RunOptions:
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone -> local checkpoint
     local_slides: Mapping[str, Path] = field(default_factory=dict)  # the same from paths.toml, for any study
     local_weights: Mapping[str, Path] = field(default_factory=dict)
+    features: Mapping[str, Path] = field(default_factory=dict)  # cohort -> features of another tool, for its slides
     out: Path = Path("reports")
     device: str | None = None  # None: the GPU if there is one
     workers: int = 2
@@ -65,6 +67,7 @@ class Prepared:
     cards: Mapping[str, BackboneCard]
     planted: Mapping[str, float] | None  # None for a real run
     hashes: Mapping[str, str]
+    features: Mapping[str, CohortFeatures] = field(default_factory=dict)  # cohorts that come without slides
     earlier: tuple[Look, ...] = ()  # runs of this protocol id that looked at test patients before this one
 
 
@@ -97,7 +100,8 @@ def local_paths(file: Path = LOCAL_PATHS) -> tuple[dict[str, Path], dict[str, Pa
 
 def with_local_paths(protocol: Protocol, options: RunOptions) -> RunOptions:
     """The options with the local paths that this protocol needs; what a flag says goes first."""
-    slides = {name: path for name, path in options.local_slides.items() if name in protocol.cohorts}
+    wanted = protocol.cohorts.keys() - options.features.keys()
+    slides = {name: path for name, path in options.local_slides.items() if name in wanted}
     backbones = {arm.backbone for arm in protocol.arms}
     weights = {name: path for name, path in options.local_weights.items() if name in backbones}
     return replace(options, slides={**slides, **options.slides}, weights={**weights, **options.weights})
@@ -121,15 +125,23 @@ def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
     for flag, given, names in (
         ("--slides", options.slides, list(protocol.cohorts)),
         ("--weights", options.weights, [arm.backbone for arm in protocol.arms]),
+        ("--features", options.features, list(protocol.cohorts)),
     ):
         problems += [
             Problem(flag, f"one of {', '.join(dict.fromkeys(names))}", name, "Correct the name before `=`.")
             for name in given
             if name not in names
         ]
+    problems += [
+        Problem(f"--features {name}", "either features or slides of a cohort", "both", "Leave out one of them.")
+        for name in options.features
+        if name in options.slides
+    ]
+    problems += features_problems(protocol, options.features, path)
     for i, arm in enumerate(protocol.arms):
         card = CARDS[arm.backbone]
-        if protocol.tiles.tile_px != card.tile_px:
+        # where all features are there, the tool that made them has fitted its tiles to the backbone
+        if protocol.tiles.tile_px != card.tile_px and protocol.cohorts.keys() - options.features.keys():
             problems.append(
                 Problem(f"{path}, tiles.tile_px", f"{card.tile_px}, which {arm.backbone} (arms[{i}]) takes",
                         str(protocol.tiles.tile_px), f"Write `tile_px: {card.tile_px}`.")
@@ -214,7 +226,8 @@ def _earlier_looks(out: Path, protocol_id: str, folder: Path) -> tuple[Look, ...
 
 def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, options: RunOptions) -> Prepared:
     _refuse_other_content(protocol, cohorts, path, options.out)
-    searches = tuple(find_slides(cohort, options.slides.get(name)) for name, cohort in cohorts.items())
+    with_slides = {name: cohort for name, cohort in cohorts.items() if name not in options.features}
+    searches = tuple(find_slides(cohort, options.slides.get(name)) for name, cohort in with_slides.items())
     problems = [problem for search in searches for problem in _missing(search, cohorts[search.cohort])]
     problems += [
         Problem(f"--weights {name}", "a file", str(file), "Check the path.")
@@ -226,7 +239,10 @@ def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, o
         way_on = f"`tapfm-eval run {path} --rehearse` tries the whole study on synthetic slides, without any of these."
         raise InputError([*problems, Problem(str(path), "slides for every cohort", "none or some missing", way_on)])
     _refuse_unreadable(searches, protocol)
+    cards = {arm.backbone: CARDS[arm.backbone] for arm in protocol.arms}
+    features = {name: find_features(cohorts[name], folder, cards) for name, folder in options.features.items()}
     hashes = _hashes(protocol, cohorts, options.weights)
+    hashes |= {f"features {name}": given.sha256 for name, given in features.items()}
     if protocol.tiles.regions != "none":
         hashes |= {f"regions {search.cohort}": regions_sha256(search.files) for search in searches}
     identity = run_id({"version": __version__, **hashes})
@@ -234,7 +250,7 @@ def prepare_run(protocol: Protocol, cohorts: Mapping[str, Cohort], path: Path, o
     local = _copy_inputs(protocol, cohorts, folder)
     return Prepared(
         protocol, hashes["protocol"], identity, folder, load_cohorts(local, folder.root / "inputs"), searches,
-        {arm.backbone: CARDS[arm.backbone] for arm in protocol.arms}, None, hashes,
+        cards, None, hashes, features,
         _earlier_looks(options.out, protocol.id, folder.root),
     )  # fmt: skip
 

@@ -89,6 +89,7 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     from tapfm_eval.methods.sources import StudySlide
     from tapfm_eval.provenance import provenance
     from tapfm_eval.slides.tiles import tile_spec
+    from tapfm_eval.stages.imported import take_features
     from tapfm_eval.stages.tiling import check_failures, tile_slides
     from tapfm_eval.stages.units import (
         StudyData,
@@ -109,7 +110,8 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    check_weights(prepared.cards, options.weights, protocol.seeds[0])
+    if prepared.cohorts.keys() - prepared.features.keys():  # where all come as features, no backbone is run
+        check_weights(prepared.cards, options.weights, protocol.seeds[0])
     write_text(folder.protocol, protocol_yaml(protocol))
     described = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     write_json(folder.provenance, {
@@ -127,6 +129,10 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     files = [file for search in prepared.searches for file in search.files]
     with reporter.stage("Finding tissue", len(files)) as advance:
         tiling = tile_slides(files, tile_spec(protocol.tiles), folder, options.workers, advance)
+    for given in prepared.features.values():
+        with reporter.stage(f"Reading features of {given.cohort}", len(given.files)) as advance:
+            taken = take_features(given, prepared.cards, tile_spec(protocol.tiles), folder, advance)
+        tiling = tiling.joined_by(taken, folder)
     _write_failures(folder, tiling.failed)
     check_failures(tiling.failed, files, protocol.failures)
     _same_slides(folder, tiling)

@@ -7,7 +7,7 @@ say neither scale nor encoder), a `features.json` beside the files may: `{"encod
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tapfm_eval.backbones.cards import CARDS, BackboneCard
@@ -139,52 +138,48 @@ def read_foreign(path: Path, slide_id: str, card: BackboneCard, spec: TileSpec, 
     return ForeignSlide(features, grid)
 
 
-def import_foreign(
-    folder: Path,
-    slides: Mapping[str, Sequence[str]],
-    card: BackboneCard,
-    spec: TileSpec,
-    root: Path,
-    advance: Callable[[int], None],
+def check_foreign(
+    files: Mapping[str, Path], card: BackboneCard, spec: TileSpec, declared: FeatureFacts
 ) -> dict[str, TileGrid]:
-    """Takes the features of a cohort into a store of this suite; returns the tiles of each slide.
-
-    Nothing is written unless every slide has a file and every file is what the protocol asks for.
+    """The tiles of each slide of a cohort, once every one of its files is what the protocol asks for.
 
     Args:
-        folder: Where the other tool's files lie.
-        slides: slide_id -> the names that its file may have.
+        files: slide_id -> file.
         card: The frozen backbone.
         spec: The protocol's tiles.
-        root: The store's folder.
-        advance: Told 1 for every slide read; each is read twice, to check it and to store it.
+        declared: What the folder says of all its files.
 
     Raises:
-        BackboneError: Files are missing or differ from the protocol; all are named.
+        BackboneError: The problems of all files.
     """
-    declared = declared_facts(folder)
-    found = {slide_id: feature_file(folder, names) for slide_id, names in slides.items()}
-    missing = [slide_id for slide_id, path in found.items() if path is None]
+    grids: dict[str, TileGrid] = {}
     problems: list[Problem] = []
-    if missing:
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        problems.append(Problem(str(folder), f"features of {len(slides)} slides", f"{len(missing)} missing: {shown}",
-                                "Files are called SLIDE.h5, here or in h5_files/."))  # fmt: skip
-    paths = {slide_id: path for slide_id, path in found.items() if path is not None}
-    grids = {}
-    for slide_id, path in paths.items():
+    for slide_id, path in files.items():
         try:
             grids[slide_id] = read_foreign(path, slide_id, card, spec, declared).grid
         except BackboneError as error:
             problems += error.problems
-        advance(1)
     if problems:
         raise BackboneError(problems)
-    for slide_id, path in paths.items():
+    return grids
+
+
+def store_foreign(
+    files: Mapping[str, Path], card: BackboneCard, spec: TileSpec, declared: FeatureFacts, root: Path
+) -> None:
+    """Writes the features of checked files into a store of this suite."""
+    for slide_id, path in files.items():
         stored = read_foreign(path, slide_id, card, spec, declared).features
         write_features(features_path(root, slide_id), slide_id, card, stored)
-        advance(1)
-    return grids
+
+
+def encoder_folder(folder: Path, card: BackboneCard) -> Path:
+    """Where a backbone's files lie in a folder of several: `features_<encoder>` or `<encoder>`; else the folder itself.
+
+    TRIDENT names the folder so; its `features_uni_v1` is found for `uni`.
+    """
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    return next((path for path in inner if encoder_name(path.name.removeprefix("features_")) == card.name), folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +215,8 @@ def _read_pt(path: Path) -> tuple[NDArray[Any], NDArray[Any], _FileFacts, bool]:
     beside = path.parent.parent / "h5_files" / f"{path.stem}.h5"
     if not beside.is_file():
         raise ValueError(f"it has no positions, and there is no {beside}")
+    import torch  # only these files need it
+
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip and unpickling faults have no common type

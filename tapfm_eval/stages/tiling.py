@@ -37,6 +37,12 @@ class Tiling:
     slides: tuple[TiledSlide, ...]
     failed: tuple[Exclusion, ...]  # slides that cannot be read or hold no tissue
 
+    def joined_by(self, slides: tuple[TiledSlide, ...], folder: RunFolder) -> "Tiling":
+        """With slides whose tiles were laid elsewhere; `tiles.csv` is written anew."""
+        whole = Tiling((*self.slides, *slides), self.failed)
+        write_text(folder.root / "tiles.csv", tiled_csv(whole.slides))
+        return whole
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
