@@ -12,6 +12,11 @@ from tapfm_eval import __version__
 from tapfm_eval.cli.audit import audit
 from tapfm_eval.cli.backbones import backbones_app
 from tapfm_eval.cli.cohort import cohort_app
+from tapfm_eval.cli.compare import EXAMPLE as COMPARE_EXAMPLE
+from tapfm_eval.cli.compare import compare
+from tapfm_eval.cli.diagnose import EXAMPLE as DIAGNOSE_EXAMPLE
+from tapfm_eval.cli.diagnose import diagnose_blocks
+from tapfm_eval.cli.pairs import pairs
 from tapfm_eval.cli.protocol import ProtocolPath, protocol_app
 from tapfm_eval.cli.score import EXAMPLE as SCORE_EXAMPLE
 from tapfm_eval.cli.score import score
@@ -19,7 +24,7 @@ from tapfm_eval.cli.split import EXAMPLE as SPLIT_EXAMPLE
 from tapfm_eval.cli.split import split
 from tapfm_eval.cli.verify import EXAMPLE as VERIFY_EXAMPLE
 from tapfm_eval.cli.verify import verify
-from tapfm_eval.errors import InputError, Problem
+from tapfm_eval.errors import InputError, PausedError, Problem
 
 app = typer.Typer(
     name="tapfm-eval",
@@ -35,7 +40,9 @@ app.command("split", epilog=SPLIT_EXAMPLE)(split)
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(backbones_app, name="backbones")
 app.command("score", epilog=SCORE_EXAMPLE)(score)
+app.command("compare", epilog=COMPARE_EXAMPLE)(compare)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
+app.command("diagnose-blocks", epilog=DIAGNOSE_EXAMPLE)(diagnose_blocks)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
 
@@ -55,23 +62,6 @@ def _main(
     pass
 
 
-def _pairs(flag: str, given: list[str] | None) -> dict[str, Path]:
-    """`NAME=PATH` options as a mapping."""
-    pairs = {}
-    problems = []
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            problems.append(Problem(flag, "NAME=PATH", repr(text), f"Write for example {flag} name=folder."))
-        try:
-            pairs[name] = Path(value).expanduser()
-        except RuntimeError:
-            problems.append(Problem(f"{flag} {name}", "a path", repr(value), "There is no such user: write it out."))
-    if problems:
-        raise InputError(problems)
-    return pairs
-
-
 @app.command(epilog="Example: `tapfm-eval run protocols/luad.yaml --rehearse`")
 def run(
     protocol: ProtocolPath,
@@ -84,6 +74,12 @@ def run(
     weights: Annotated[
         list[str] | None,
         typer.Option("--weights", metavar="BACKBONE=FILE", help="Local checkpoint instead of the hub."),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features", metavar="COHORT=DIR", help="Tile features of TRIDENT, CLAM or STAMP instead of slides."
+        ),
     ] = None,
     arm: Annotated[
         list[str] | None,
@@ -101,25 +97,40 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which the run is kept.")] = Path(
         "reports"
     ),
+    checkpoint_minutes: Annotated[
+        float, typer.Option("--checkpoint-minutes", min=0, help="Of work between two checkpoints.")
+    ] = 10.0,
+    checkpoint_slides: Annotated[
+        int | None, typer.Option("--checkpoint-slides", min=1, help="A checkpoint after so many slides as well.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study: tile, train every arm, select, predict once, analyse, report. Resumes by itself."""
+    """Run a study: tile, train every arm, select, predict once, analyse, report. Resumes by itself.
+
+    Several processes may run the same command: each takes what is free. SIGINT, SIGTERM and SIGUSR1 stop it with
+    everything kept. Exit code 75: not finished yet, the same command goes on.
+    """
     from tapfm_eval.preparation import RunOptions, local_paths
     from tapfm_eval.progress import Reporter
     from tapfm_eval.study import run_protocol
 
     known_slides, known_weights = local_paths()
     options = RunOptions(
-        slides=_pairs("--slides", slides), weights=_pairs("--weights", weights),
+        slides=pairs("--slides", slides), weights=pairs("--weights", weights),
         local_slides=known_slides, local_weights=known_weights,
-        out=out, device=device, workers=workers, arms=tuple(arm or ()), rehearse=rehearse,
-        command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
+        features=pairs("--features", features), out=out, device=device, workers=workers, arms=tuple(arm or ()),
+        rehearse=rehearse, command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
+        checkpoint_seconds=60 * checkpoint_minutes, checkpoint_slides=checkpoint_slides,
     )  # fmt: skip
     outcome = run_protocol(protocol, options, Reporter(quiet=quiet))
     for check in outcome.checks:
         if not quiet or not check.passed:
             typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}", err=True)
+    for unit, holder in outcome.held.items():
+        typer.echo(f"not done: {unit} is held by {holder}", err=True)
     typer.echo(f"{'Report: ' if outcome.report else 'Run: '}{_shown(outcome.folder, outcome.report)}")
+    if outcome.held:
+        raise typer.Exit(PausedError.exit_code)
     if outcome.failed_checks:
         raise typer.Exit(1)
 
