@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MAX_PART = 700  # characters of one part of a message; a header of 5,000 is no message
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -13,9 +15,27 @@ class Problem:
     got: str  # the offending value as text, shortened
     remedy: str  # an instruction: `Map it under targets.EGFR.values.`
 
+    def __post_init__(self) -> None:
+        """Whatever a file holds, a message stays one that can be read: short, and `where` and `got` on one line."""
+        for name in ("where", "expected", "got", "remedy"):
+            text = getattr(self, name)
+            if name in ("where", "got"):
+                text = _printable(text)
+            object.__setattr__(self, name, _shortened(text))
+
     def __str__(self) -> str:
         remedy = f" {self.remedy}" if self.remedy else ""
         return f"{self.where}: expected {self.expected}, got {self.got}.{remedy}"
+
+
+def _printable(text: str) -> str:
+    """Control characters written out: a cell or a path must not move the cursor of who reads about it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _shortened(text: str) -> str:
+    """At most `MAX_PART` characters: the beginning and the end, which say most."""
+    return text if len(text) <= MAX_PART else f"{text[: MAX_PART - 205]} ... {text[-200:]}"
 
 
 class TapfmEvalError(Exception):
@@ -30,6 +50,10 @@ class InputError(TapfmEvalError):
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """An error that a worker process raised arrives whole."""
+        return type(self), (self.problems,)
 
 
 class ProtocolError(InputError):
@@ -66,6 +90,9 @@ class UnreadableSlideError(SlideError):
     def __init__(self, slide_id: str, problem: Problem) -> None:
         self.slide_id = slide_id
         super().__init__(problem)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.slide_id, *self.problems)
 
 
 class RunError(InputError):

@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from types import TracebackType
 from tapfm_eval.errors import Problem, RunError
 
 BEAT_SECONDS = 30.0
+POLL_SECONDS = 1.0  # between two looks at a lock that somebody waits for
 STALE_SECONDS = 600.0  # without a heartbeat for so long, a holder on another machine counts as dead
 _PROC = Path("/proc")
 
@@ -120,6 +123,22 @@ def take(path: Path, stale_seconds: float = STALE_SECONDS) -> Lock | Holder:
             Problem(str(path), "a lock file that can be written", error.strerror or str(error),
                     "Free space or give another folder with --out; the same command resumes.")
         ) from None  # fmt: skip
+
+
+def take_in_turn(path: Path, waiting: Callable[[Holder], None]) -> Lock:
+    """The lock of that name, as soon as it is free; for work that takes minutes at most.
+
+    Args:
+        path: Names the lock.
+        waiting: Told who holds it, again and again; may raise to stop waiting.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    while isinstance(taken := take(path), Holder):
+        waiting(taken)
+        time.sleep(POLL_SECONDS)
+    return taken
 
 
 def _claim(path: Path, temporary: Path, me: Holder, stale_seconds: float) -> Lock | Holder:

@@ -1,7 +1,6 @@
 """Everything that is checked and laid out before a run starts: slides, weights, folder, inputs; or their rehearsal."""
 
 import re
-import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from tapfm_eval.backbones.cards import CARDS, BackboneCard, card_sha256, stand_i
 from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.cohort.locate import SlideSearch, find_slides, regions_sha256
 from tapfm_eval.errors import InputError, Problem, ProtocolError, SlideError
+from tapfm_eval.locks import take_in_turn
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_sha256, read_protocol
 from tapfm_eval.protocol.lock import (
@@ -28,7 +28,7 @@ from tapfm_eval.protocol.lock import (
 from tapfm_eval.protocol.schema import LastBlocks, Protocol
 from tapfm_eval.rehearsal.expected import draw_expected
 from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
-from tapfm_eval.rundir import RunFolder, run_id, sha256_file, write_text
+from tapfm_eval.rundir import RunFolder, run_id, sha256_file, write_bytes, write_text
 from tapfm_eval.slides.reader import open_slide
 from tapfm_eval.slides.tiles import tile_spec
 from tapfm_eval.stages.imported import CohortFeatures, features_problems, find_features
@@ -52,6 +52,8 @@ class RunOptions:
     arms: tuple[str, ...] = ()  # train only these, and stop before any test patient is predicted
     rehearse: bool = False
     command: str = ""
+    checkpoint_seconds: float = 600.0  # of training between two checkpoints
+    checkpoint_slides: int | None = None  # as well after so many slides
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +318,10 @@ def prepare_rehearsal(
     hashes = _hashes(protocol, cohorts, {})
     identity = f"rehearsal-{run_id({'version': __version__, **hashes})}"
     folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
-    plan = plan_rehearsal(protocol, cohorts, folder.root / "inputs")
-    with reporter.stage("Drawing synthetic slides", len(plan.jobs)) as advance:
-        write_slides(plan, options.workers, advance)
+    with take_in_turn(folder.lock("slides"), lambda _: reporter.check()):
+        plan = plan_rehearsal(protocol, cohorts, folder.root / "inputs")
+        with reporter.stage("Drawing synthetic slides", len(plan.jobs)) as advance:
+            write_slides(plan, options.workers, advance)
     local = load_cohorts(plan.protocol, plan.inputs)
     searches = tuple(find_slides(cohort, plan.slides[name]) for name, cohort in local.items())
     cards = {arm.backbone: stand_in(CARDS[arm.backbone]) for arm in plan.protocol.arms}
@@ -345,10 +348,16 @@ def _copy_inputs(protocol: Protocol, cohorts: Mapping[str, Cohort], folder: RunF
     plans = {}
     for name, cohort in cohorts.items():
         target = folder.root / "inputs" / name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cohort.manifest.path, target / "manifest.csv")
+        _copy(cohort.manifest.path, target / "manifest.csv")
         if cohort.split is not None:
-            shutil.copyfile(cohort.split.path, target / "split.csv")
+            _copy(cohort.split.path, target / "split.csv")
         split = None if cohort.split is None else f"{name}/split.csv"
         plans[name] = protocol.cohorts[name].model_copy(update={"manifest": f"{name}/manifest.csv", "split": split})
     return protocol.model_copy(update={"cohorts": plans})
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file whole, unless it is there: another process of the same run may be reading it."""
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        write_bytes(target, content)

@@ -1,12 +1,14 @@
 """Where a run came from: versions, hashes, machine and command, as sections of names and values."""
 
 import platform
+import socket
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from tapfm_eval import __version__
+from tapfm_eval.rundir import RunFolder
 
 PACKAGES = (
     "torch", "timm", "openslide-python", "openslide-bin", "numpy", "scipy", "pandas", "scikit-learn", "statsmodels",
@@ -38,6 +40,11 @@ def source_commit() -> str:
     return f"{commit}{' with uncommitted changes' if changed else ''}"
 
 
+def environment(device: str) -> dict[str, str]:
+    """Where and with what this process computes; two units of equal environments may be held against each other."""
+    return {"host": socket.gethostname(), "device": device, "source": source_commit(), **software()}
+
+
 def provenance(
     hashes: Mapping[str, str], device: str, command: str, seeds: tuple[int, ...]
 ) -> dict[str, dict[str, str]]:
@@ -46,4 +53,21 @@ def provenance(
         "run": {"command": command, "device": device, "seeds": ", ".join(map(str, seeds)), "source": source_commit()},
         "hashes (sha256)": dict(hashes),
         "software": software(),
+    }
+
+
+def environments(folder: RunFolder) -> dict[str, dict[str, str]]:
+    """A section on each environment that sessions of a run had, in order; none where all had the same."""
+    found: dict[tuple[tuple[str, str], ...], str] = {}
+    for event in folder.events():
+        said = event.get("environment")
+        if event["event"] == "started" and isinstance(said, dict):
+            found.setdefault(tuple(sorted((str(k), str(v)) for k, v in said.items())), str(event.get("time")))
+    if len(found) < 2:
+        return {}
+    every = [dict(environment) for environment in found]
+    differing = [name for name in every[-1] if len({environment.get(name) for environment in every}) > 1]
+    return {
+        f"environment {i}, from {time}": {name: dict(environment).get(name, "none") for name in differing}
+        for i, (environment, time) in enumerate(found.items(), 1)
     }

@@ -22,7 +22,7 @@ from tapfm_eval.rehearsal.plan import changes_of
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
 from tapfm_eval.report.write import write_report
 from tapfm_eval.results import RehearsalCheck, UnitResult
-from tapfm_eval.rundir import RunFolder, sha256_file, write_text
+from tapfm_eval.rundir import LOOKED, REPORTED, RunFolder, looks, sha256_file, write_text
 from tapfm_eval.scoring.inputs import is_scored, scored_inputs
 from tapfm_eval.serialise import results_json
 
@@ -35,8 +35,11 @@ def write_analysis(
     Raises:
         RunError: The folder does not hold a finished run.
     """
+    folder = RunFolder(root)
+    if folder.predictions.is_file() and not any(event["event"] == REPORTED for event in folder.events()):
+        folder.journal(REPORTED)
     inputs = report_inputs(root)
-    write_text(RunFolder(root).results, results_json(inputs.results))
+    write_text(folder.results, results_json(inputs.results))
     written = write_report(inputs, root, formats=formats, paper=paper)
     record_analysis(root, formats, paper)
     checks = () if inputs.rehearsal is None else inputs.rehearsal.checks
@@ -68,6 +71,10 @@ def report_inputs(root: Path) -> ReportInputs:
         sections = {str(title): dict(entries) for title, entries in stated["sections"].items()}
     # a report in somebody's hands then says which predictions it was made from
     sections.setdefault("hashes (sha256)", {})["predictions"] = sha256_file(folder.predictions)
+    for name in (LOOKED, REPORTED):
+        first = next((str(event.get("time")) for event in folder.events() if event["event"] == name), None)
+        if first is not None:
+            sections.setdefault("run", {})[f"{name}, first time"] = first
     with _as_written(root / "audit.json") as audited:
         findings: tuple[Finding, ...] = findings_of(audited)
     results = analyse(protocol, predictions, cohorts, run_failures(root))
@@ -76,7 +83,11 @@ def report_inputs(root: Path) -> ReportInputs:
         summary = RehearsalSummary(
             planted, check_rehearsal(protocol, panels_of(predictions, protocol), planted), changes_of(cohorts)
         )
-    return ReportInputs(protocol, *identity, results, _unit_results(folder), sections, summary, findings)
+    seen = () if summary is not None else looks(folder)  # a rehearsal's do not count
+    return ReportInputs(
+        protocol, *identity, results, _unit_results(folder, protocol), sections, summary, findings,
+        looks=tuple(f"{look.time}, run {look.run} ({look.what})" for look in seen),
+    )  # fmt: skip
 
 
 def run_cohorts(protocol: Protocol, root: Path) -> dict[str, Cohort]:
@@ -112,8 +123,12 @@ def _localised(protocol: Protocol, root: Path) -> Protocol:
     return protocol.model_copy(update={"cohorts": plans})
 
 
-def _unit_results(folder: RunFolder) -> tuple[UnitResult, ...]:
-    return tuple(_unit_result(path) for path in sorted((folder.root / "arms").glob("*/seed-*/fold-*/selection.json")))
+def _unit_results(folder: RunFolder, protocol: Protocol) -> tuple[UnitResult, ...]:
+    """What each unit came to, in the order of the protocol."""
+    arms = [arm.id for arm in protocol.arms]
+    found = [_unit_result(path) for path in (folder.root / "arms").glob("*/seed-*/fold-*/selection.json")]
+    known = [unit for unit in found if unit.arm in arms]
+    return tuple(sorted(known, key=lambda unit: (arms.index(unit.arm), unit.seed, unit.fold)))
 
 
 def _unit_result(path: Path) -> UnitResult:

@@ -14,6 +14,7 @@ from tapfm_eval.errors import Problem, RunError
 
 TEMPORARY = ".tmp"  # how the names of files end that are being written
 LOOKED = "test and external patients predicted"
+"""The event in a run's journal from which on its test patients have been looked at."""
 PREDICTED = "predicted"
 REPORTED = "labels of test and external patients used"
 

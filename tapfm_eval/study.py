@@ -1,17 +1,18 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
-from tapfm_eval.cohort.flow import Exclusion
-from tapfm_eval.errors import InputError, Problem, RunError, StudyError
+from tapfm_eval.errors import InputError, Problem, StudyError
+from tapfm_eval.locks import Holder, Lock, take_in_turn
 from tapfm_eval.preparation import (
     Prepared,
     RunOptions,
@@ -24,14 +25,31 @@ from tapfm_eval.preparation import (
 )
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_yaml, read_protocol
+from tapfm_eval.provenance import environment, environments, provenance
 from tapfm_eval.results import RehearsalCheck
-from tapfm_eval.rundir import RunFolder, write_json, write_text
+from tapfm_eval.rundir import LOOKED, PREDICTED, RunFolder, looks_of_others, sha256_file, write_json, write_text
+from tapfm_eval.stages.constancy import FAILED, same_slides, same_weights, slides_before
+from tapfm_eval.stages.failures import (
+    AT_FIRST,
+    Losses,
+    check_failures,
+    despite_failures,
+    lost_later,
+    read_failures,
+    write_failures,
+)
+from tapfm_eval.stages.sharing import Piece, do_all, do_free
+from tapfm_eval.stages.tiling import Tiling, tile_slides
+from tapfm_eval.stopping import stopping
 
 if TYPE_CHECKING:
+    import torch
+
     from tapfm_eval.methods.unit import Unit
     from tapfm_eval.protocol.schema import Arm, Protocol
-    from tapfm_eval.stages.tiling import Tiling
     from tapfm_eval.stages.units import StudyData
+
+EMBEDDED_TOGETHER = 32  # slides of a frozen backbone that a process takes at a time, so that several share a cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,7 @@ class RunOutcome:
     folder: Path
     report: tuple[Path, ...]  # empty where the run stopped before predictions, as `--arm` does
     checks: tuple[RehearsalCheck, ...]  # of a rehearsal
+    held: Mapping[str, Holder] = field(default_factory=dict)  # units that other processes are at, so that ours ended
 
     @property
     def failed_checks(self) -> tuple[RehearsalCheck, ...]:
@@ -54,10 +73,20 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     Raises:
         InputError: Something given is wrong; nothing has been run.
         StudyError: The study stopped on a finding.
+        PausedError: A signal came; everything is kept.
     """
     protocol = read_protocol(path, backbones=CARDS, findings=KINDS)
     check_options(protocol, options, path)
     options = with_local_paths(protocol, options)
+    with stopping(options.out, options.workers) as stop:
+        before, reporter.check = reporter.check, stop.check
+        try:
+            return _run_protocol(protocol, path, options, reporter)
+        finally:
+            reporter.check = before
+
+
+def _run_protocol(protocol: "Protocol", path: Path, options: RunOptions, reporter: Reporter) -> RunOutcome:
     cohorts = load_study(protocol, path, options)
     with reporter.stage("Auditing cohorts", 1) as advance:
         findings = audit_protocol(protocol, cohorts, CARDS)
@@ -84,25 +113,77 @@ def _stop_on_errors(findings: Sequence[Finding], protocol: "Protocol", path: Pat
 
 def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOptions, reporter: Reporter) -> RunOutcome:
     # torch is imported here and not before: every refusal above comes at once
-    import torch
-
-    from tapfm_eval.methods.sources import StudySlide
-    from tapfm_eval.provenance import provenance
-    from tapfm_eval.slides.tiles import tile_spec
-    from tapfm_eval.stages.imported import take_features
-    from tapfm_eval.stages.tiling import check_failures, tile_slides
-    from tapfm_eval.stages.units import (
-        StudyData,
-        check_units,
-        check_weights,
-        embed_slides,
-        is_trained,
-        train_and_save,
-        unit_steps,
-        units_of,
-    )
+    from tapfm_eval.stages.units import check_units, check_weights, units_of, weights_hashes
 
     protocol, folder = prepared.protocol, prepared.folder
+    device = _device(options)
+    weights: dict[str, str] = {}
+    if prepared.cohorts.keys() - prepared.features.keys():  # where all come as features, no backbone is run
+        check_weights(prepared.cards, options.weights, protocol.seeds[0])
+        weights = weights_hashes(prepared.cards, options.weights)
+    run = _Run(prepared, options, reporter, environment(device.described), weights)
+    _begin(run, findings)
+    data = _study_data(run, device.torch, _tile(run))
+    arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
+    _embed(run, data, arms)
+    units = units_of(protocol, prepared.cohorts[protocol.development].folds)
+    check_units(data.without(lost_later(folder)), arms, units)
+    held = _train(run, data, [(arm, unit) for arm, unit in units if arm in arms])
+    if options.arms:
+        reporter.say("Stopped before test and external patients: --arm trains only.")
+    elif not held:
+        held = _predict(run, data, units)
+    if options.arms or held:
+        return RunOutcome(folder.root, (), (), held)
+    report, checks = _report(run, data, units)
+    return RunOutcome(folder.root, report, checks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    torch: "torch.device"
+    described: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps of one session share."""
+
+    prepared: Prepared
+    options: RunOptions
+    reporter: Reporter
+    environment: Mapping[str, str]  # where and with what this process computes
+    weights: Mapping[str, str]  # hashes of the backbones' weights
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.prepared.folder
+
+    @property
+    def losses(self) -> Losses:
+        totals = {search.cohort: len(search.files) for search in self.prepared.searches}
+        totals |= {name: len(given.files) for name, given in self.prepared.features.items()}
+        return Losses(self.folder, self.prepared.protocol.failures, totals)
+
+    def in_turn(self, name: str, doing: str) -> Lock:
+        """The lock of a step that all processes of a run go through one after another."""
+        said: list[Holder] = []
+
+        def waiting(holder: Holder) -> None:
+            if not said:
+                self.reporter.say(f"Waiting for {doing}: {holder} is at it.")
+            said.append(holder)
+            self.reporter.check()
+
+        return take_in_turn(self.folder.lock(name), waiting)
+
+    def held(self, piece: Piece, holder: Holder) -> None:
+        self.reporter.say(f"{piece.name} is held by {holder}; going on with what is free.")
+
+
+def _device(options: RunOptions) -> _Device:
+    import torch
+
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         got = f"{torch.cuda.device_count()} of them"
@@ -110,110 +191,214 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    if prepared.cohorts.keys() - prepared.features.keys():  # where all come as features, no backbone is run
-        check_weights(prepared.cards, options.weights, protocol.seeds[0])
-    write_text(folder.protocol, protocol_yaml(protocol))
-    described = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-    write_json(folder.provenance, {
+        return _Device(device, str(device))
+    return _Device(device, f"{device} ({torch.cuda.get_device_name(device)})")
+
+
+def _begin(run: _Run, findings: Sequence[Finding]) -> None:
+    """Protocol, provenance and audit of the run; each session is a line of the journal."""
+    protocol, folder = run.prepared.protocol, run.folder
+    with run.in_turn("begin", "the start of the run"):
+        same_weights(folder, run.weights)
+        write_text(folder.protocol, protocol_yaml(protocol))
+        accepted = {override.finding: override.reason for override in protocol.overrides}
+        write_json(folder.root / "audit.json", audit_content(findings, accepted))
+        folder.journal("started", command=run.options.command, environment=dict(run.environment))
+        if not folder.provenance.is_file():
+            _write_provenance(run)
+
+
+def _write_provenance(run: _Run) -> None:
+    """What the run is made from and with; of several machines or versions, each."""
+    prepared = run.prepared
+    hashes = {**prepared.hashes, **{f"weights {name}": digest for name, digest in run.weights.items()}}
+    sections = provenance(hashes, run.environment["device"], run.options.command, prepared.protocol.seeds)
+    write_json(run.folder.provenance, {
         "format": "tapfm-eval/provenance/1",
         "run_id": prepared.run_id,
         "protocol_sha256": prepared.protocol_hash,
         "planted": prepared.planted,
-        "sections": provenance(prepared.hashes, described, options.command, protocol.seeds)
-        | look_section(prepared.earlier),
+        "sections": sections | environments(run.folder) | look_section(prepared.earlier),
     })  # fmt: skip
-    accepted = {override.finding: override.reason for override in protocol.overrides}
-    write_json(folder.root / "audit.json", audit_content(findings, accepted))
-    folder.journal("started", command=options.command, device=described)
 
-    files = [file for search in prepared.searches for file in search.files]
-    with reporter.stage("Finding tissue", len(files)) as advance:
-        tiling = tile_slides(files, tile_spec(protocol.tiles), folder, options.workers, advance)
-    for given in prepared.features.values():
-        with reporter.stage(f"Reading features of {given.cohort}", len(given.files)) as advance:
-            taken = take_features(given, prepared.cards, tile_spec(protocol.tiles), folder, advance)
-        tiling = tiling.joined_by(taken, folder)
-    _write_failures(folder, tiling.failed)
-    check_failures(tiling.failed, files, protocol.failures)
-    _same_slides(folder, tiling)
+
+def _tile(run: _Run) -> Tiling:
+    """The tile grids of all slides that the study has not lost."""
+    from tapfm_eval.slides.tiles import tile_spec
+    from tapfm_eval.stages.imported import take_features
+
+    spec, folder = tile_spec(run.prepared.protocol.tiles), run.folder
+    with run.in_turn("tiles", "the search for tissue"):
+        gone = {(failure.cohort, failure.slide_id) for failure in lost_later(folder)}
+        files = [f for search in run.prepared.searches for f in search.files if (f.cohort, f.slide_id) not in gone]
+        with run.reporter.stage("Finding tissue", len(files)) as advance:
+            tiling = tile_slides(files, spec, folder, run.options.workers, advance)
+        for given in run.prepared.features.values():
+            with run.reporter.stage(f"Reading features of {given.cohort}", len(given.files)) as advance:
+                taken = take_features(given, run.prepared.cards, spec, folder, advance)
+            tiling = tiling.joined_by(taken, folder)
+        # what was read before and fails now has been learnt from, and stays out
+        known = slides_before(folder)
+        failed = [
+            replace(failure, stage="reading") if known.get(failure.slide_id, FAILED) != FAILED else failure
+            for failure in tiling.failed
+        ]
+        with run.in_turn("failures", "the record of failures"):
+            later = [failure for failure in read_failures(folder) if failure.stage != AT_FIRST]
+            check_failures([*later, *failed], run.losses)
+            same_slides(folder, tiling)
+            write_failures(folder, [*later, *failed])
+    return tiling
+
+
+def _study_data(run: _Run, device: "torch.device", tiling: Tiling) -> "StudyData":
+    from tapfm_eval.methods.checkpoint import Pace
+    from tapfm_eval.methods.sources import StudySlide
+    from tapfm_eval.stages.units import StudyData
+
+    prepared, options = run.prepared, run.options
     slides = tuple(
         StudySlide(s.file.slide_id, s.file.patient_id, s.file.cohort, s.file.path, s.file.manifest_mpp, s.grid)
         for s in tiling.slides
     )
-    data = StudyData(
-        protocol, prepared.cohorts, slides, prepared.cards, options.weights, folder, device, options.workers
-    )
-    arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
+    pace = Pace(seconds=options.checkpoint_seconds, slides=options.checkpoint_slides)
+    return StudyData(
+        prepared.protocol, prepared.cohorts, slides, prepared.cards, options.weights, prepared.folder, device,
+        options.workers, pace, run.environment, run.weights,
+    )  # fmt: skip
+
+
+def _embed(run: _Run, data: "StudyData", arms: "Sequence[Arm]") -> None:
+    """Every slide through every frozen backbone that these arms need; processes share the slides of a cohort."""
+    from tapfm_eval.stages.units import embed_slides, is_embedded
+
+    def embed(backbone: str, ids: frozenset[str], advance: Callable[[int], None], lock: Lock) -> None:
+        def attempt() -> None:
+            left = data.without(lost_later(run.folder)).slides
+            embed_slides(data, backbone, [slide for slide in left if slide.slide_id in ids], advance)
+
+        despite_failures(run.losses, data.slides, "embedding", run.reporter.say, attempt)
+
+    def embedded(backbone: str, ids: frozenset[str]) -> bool:
+        left = data.without(lost_later(run.folder)).slides
+        return is_embedded(data, backbone, [slide for slide in left if slide.slide_id in ids])
+
     for backbone in dict.fromkeys(arm.backbone for arm in arms if arm.adapt == "frozen"):
-        for cohort in prepared.cohorts:
-            with reporter.stage(f"Embedding {cohort} with {backbone}", len(data.of(cohort))) as advance:
-                embed_slides(data, backbone, cohort, advance)
-    units = units_of(protocol, prepared.cohorts[protocol.development].folds)
-    check_units(data, arms, units)
-    for arm, unit in units:
-        if arm in arms and not is_trained(data, unit):
-            with reporter.stage(f"Training {unit}", unit_steps(data, arm, unit)) as advance:
-                train_and_save(data, arm, unit, advance)
-            folder.journal("selected", arm=unit.arm, seed=unit.seed, fold=unit.fold)
-    if options.arms:
-        reporter.say("Stopped before test and external patients: --arm trains only.")
-        return RunOutcome(folder.root, (), ())
-    _predict(data, units, reporter)
+        for cohort in run.prepared.cohorts:
+            names = [slide.slide_id for slide in data.of(cohort)]
+            with run.reporter.stage(f"Embedding {cohort} with {backbone}", len(names)) as advance:
+                pieces = []
+                for start in range(0, len(names), EMBEDDED_TOGETHER):
+                    ids = frozenset(names[start : start + EMBEDDED_TOGETHER])
+                    title = f"The embedding of {cohort} with {backbone} from slide {start + 1} on"
+                    lock = run.folder.lock(f"features/{backbone}/{cohort}/{start}")
+                    done, work = partial(embedded, backbone, ids), partial(embed, backbone, ids, advance)
+                    pieces.append(Piece(title, lock, done, work))
+                do_all(pieces, run.held, run.reporter.check)
+
+
+def _pieces(
+    run: _Run,
+    units: "Sequence[tuple[Arm, Unit]]",
+    is_done: "Callable[[Unit], bool]",
+    work: "Callable[[Arm, Unit, Lock], None]",
+) -> list[Piece]:
+    return [
+        Piece(
+            str(unit),
+            run.folder.lock(f"units/{unit.arm}/seed-{unit.seed}/fold-{unit.fold}"),
+            partial(is_done, unit),
+            partial(work, arm, unit),
+        )
+        for arm, unit in units
+    ]
+
+
+def _train(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> dict[str, Holder]:
+    """Trains what nobody else is training; returns who holds what is left."""
+    from tapfm_eval.stages.units import is_trained, train_and_save, unit_steps
+
+    def train(arm: "Arm", unit: "Unit", lock: Lock) -> None:
+        def attempt() -> None:
+            left = data.without(lost_later(run.folder))
+            with run.reporter.stage(f"Training {unit}", unit_steps(left, arm, unit)) as advance:
+                train_and_save(left, arm, unit, advance, lock.check, run.reporter.say)
+
+        despite_failures(run.losses, data.slides, "training", run.reporter.say, attempt)
+        run.folder.journal("selected", arm=unit.arm, seed=unit.seed, fold=unit.fold)
+
+    return do_free(_pieces(run, units, partial(is_trained, data), train), run.held)
+
+
+def _predict(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> dict[str, Holder]:
+    """The one look at test and external patients, after every arm, seed and fold is selected."""
+    from tapfm_eval.stages.units import is_predicted, predict_and_save, predict_steps, unit_folder
+
+    with run.in_turn("look", "the first look at test patients"):
+        _announce_look(run.folder, [unit for _, unit in units if not is_predicted(data, unit)])
+
+    def predict(arm: "Arm", unit: "Unit", lock: Lock) -> None:
+        def attempt() -> None:
+            left = data.without(lost_later(run.folder))
+            with run.reporter.stage(f"Predicting {unit}", predict_steps(left, unit)) as advance:
+                predict_and_save(left, arm, unit, advance, lock.check, run.reporter.say)
+
+        despite_failures(run.losses, data.slides, "prediction", run.reporter.say, attempt)
+        digest = sha256_file(unit_folder(data, unit) / "predictions.csv")
+        run.folder.journal(PREDICTED, unit=str(unit), sha256=digest)
+
+    return do_free(_pieces(run, units, partial(is_predicted, data), predict), run.held)
+
+
+def _announce_look(folder: RunFolder, todo: "Sequence[Unit]") -> None:
+    """Writes down that test and external patients are about to be predicted; once more where they had been before."""
+    events = folder.events()
+    announced = [event for event in events if event["event"] == LOOKED]
+    if not announced:
+        if todo:
+            others = [asdict(look) for look in looks_of_others(folder)]
+            folder.journal(LOOKED, units=len(todo), what="all units", others=others)
+        return
+    made = Counter(str(event.get("unit")) for event in events if event["event"] == PREDICTED)
+    asked: Counter[str] = Counter()
+    for event in announced[1:]:
+        names = event.get("again")
+        asked.update(map(str, names) if isinstance(names, list) else ())
+    again = [str(unit) for unit in todo if made[str(unit)] > asked[str(unit)]]
+    if again:
+        folder.journal(LOOKED, units=len(again), what=f"{'; '.join(again)} once more", again=again)
+
+
+def _report(
+    run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]"
+) -> tuple[tuple[Path, ...], tuple[RehearsalCheck, ...]]:
+    """The combined table of predictions, the analysis and the report."""
     from tapfm_eval.reporting import write_analysis
 
-    with reporter.stage("Writing the report", 1) as advance:
-        report, checks = write_analysis(folder.root)
-        advance(1)
-    folder.journal("reported", files=[file.name for file in report])
-    return RunOutcome(folder.root, report, checks)
+    with run.in_turn("report", "the report"):
+        _combine(run, data, units)
+        _write_provenance(run)
+        with run.reporter.stage("Writing the report", 1) as advance:
+            report, checks = write_analysis(run.folder.root)
+            advance(1)
+        run.folder.journal("reported", files=[file.name for file in report])
+    return report, checks
 
 
-def _same_slides(folder: RunFolder, tiling: "Tiling") -> None:
-    """Holds a run to the slides it began with: a file changed since would mix two sets of slides in one result.
-
-    Raises:
-        RunError: A slide of the run is another file than before, failed since, or can be read now.
-    """
-    stated = {slide.file.slide_id: slide.grid.fingerprint for slide in tiling.slides}
-    stated |= {failure.slide_id: "failed" for failure in tiling.failed}
-    path = folder.root / "slides.json"
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))["slides"]
-        changed = sorted(name for name in before.keys() | stated.keys() if before.get(name) != stated.get(name))
-        if changed:
-            shown = ", ".join(changed[:5]) + (" ..." if len(changed) > 5 else "")
-            raise RunError(
-                Problem(str(folder.root), "the slides that this run began with", f"{len(changed)} changed: {shown}",
-                        "Put the files back; or start anew with another --out, or after deleting this folder.")
-            )  # fmt: skip
-    else:
-        write_json(path, {"format": "tapfm-eval/slides/1", "slides": stated})
-
-
-def _write_failures(folder: RunFolder, failed: Sequence[Exclusion]) -> None:
-    rows = [[f.cohort, f.patient_id, f.slide_id, f.stage, f.reason] for f in failed]
-    write_json(folder.root / "failures.json", {"format": "tapfm-eval/failures/1", "failures": rows})
-
-
-def _predict(data: "StudyData", units: "Sequence[tuple[Arm, Unit]]", reporter: Reporter) -> None:
-    """The one look at test and external patients, after every arm, seed and fold is selected."""
+def _combine(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> None:
+    """All units' predictions as one table; a slide that any unit could not read counts for none."""
     import pandas as pd
 
     from tapfm_eval.predictions.table import check_predictions, predictions_csv, read_predictions
-    from tapfm_eval.stages.units import predict_and_save, unit_folder
+    from tapfm_eval.stages.units import unit_folder
 
-    todo = [(arm, unit) for arm, unit in units if not (unit_folder(data, unit) / "predictions.csv").is_file()]
-    if todo:
-        data.folder.journal("test and external patients predicted", units=len(todo))
-    external = sum(len(data.of(name)) for name in data.protocol.external)
-    for arm, unit in todo:
-        total = len(data.part(unit.fold, "test")) + external
-        with reporter.stage(f"Predicting {unit}", total) as advance:
-            predict_and_save(data, arm, unit, advance)
     tables = [
         read_predictions(unit_folder(data, unit) / name)
         for _, unit in units
         for name in ("validation.csv", "predictions.csv")
     ]
-    combined = check_predictions(pd.concat(tables, ignore_index=True), str(data.folder.predictions))
-    write_text(data.folder.predictions, predictions_csv(combined))
+    whole = pd.concat(tables, ignore_index=True)
+    lost = {(failure.cohort, failure.slide_id) for failure in read_failures(run.folder)}
+    kept = [key not in lost for key in zip(whole["cohort"], whole["slide_id"], strict=True)]
+    combined = check_predictions(whole[kept].reset_index(drop=True), str(run.folder.predictions))
+    write_text(run.folder.predictions, predictions_csv(combined))

@@ -1,7 +1,5 @@
 """The store of tile embeddings: one HDF5 file a slide in TRIDENT's layout, with the attention scalars beside it."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +9,12 @@ from numpy.typing import NDArray
 
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
+from tapfm_eval.rundir import write_whole
+from tapfm_eval.slides.hdf5 import read_array
 
 FORMAT = "tapfm-eval/features/1"
+# h5py raises most of these on torn files; numbers beyond float32 raise the last
+_READ_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ def features_path(root: Path, slide_id: str) -> Path:
 
 
 def write_features(path: Path, slide_id: str, card: BackboneCard, content: SlideFeatures) -> None:
-    """Writes a store file whole or not at all; the same content gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
+    """Writes a store file whole or not at all; the same content gives the same bytes.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
         with h5py.File(temporary, "w", track_order=True) as file:
             file.attrs["format"] = FORMAT
             for name, array in (("features", content.features), ("coords", content.coords)):
@@ -43,11 +47,8 @@ def write_features(path: Path, slide_id: str, card: BackboneCard, content: Slide
             file["features"].attrs["encoder"] = card.name
             file["features"].attrs["embedding"] = card.embedding
             file.create_dataset("attention", data=content.attention)
-        with Path(temporary).open("rb") as written:
-            os.fsync(written.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def read_features(path: Path, card: BackboneCard) -> SlideFeatures:
@@ -58,13 +59,17 @@ def read_features(path: Path, card: BackboneCard) -> SlideFeatures:
     """
     try:
         with h5py.File(path, "r") as file:
+            features, attention, coords = (read_array(file, name) for name in ("features", "attention", "coords"))
+            if coords.dtype.kind not in "iu":
+                raise ValueError("coords are no whole numbers")
             encoder = str(file["features"].attrs["encoder"])
+        with np.errstate(over="raise"):
             content = SlideFeatures(
-                np.asarray(file["features"], dtype=np.float32),
-                np.asarray(file["attention"], dtype=np.float32),
-                np.asarray(file["coords"], dtype=np.int64),
+                features.astype(np.float32, copy=False),
+                attention.astype(np.float32, copy=False),
+                coords.astype(np.int64, copy=False),
             )
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # h5py raises all of these on torn files
+    except _READ_ERRORS as error:
         raise BackboneError(
             Problem(str(path), "tile features written by this suite", str(error).partition("\n")[0][:120],
                     "Delete the file; it is computed anew.")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tapfm_eval.errors import Problem, ProtocolError
+from tapfm_eval.rundir import LOOKED
 
 FORMAT = "tapfm-eval/lock/1"
-LOOKED = "test and external patients predicted"
-"""The event in a run's journal from which on its test patients have been looked at."""
 _COMPARED = ("protocol", "manifest ", "split ", "card ")  # kinds of hashes that a version stands for
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 12  # digits of a hash in a message

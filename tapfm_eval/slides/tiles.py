@@ -1,7 +1,6 @@
 """Which tiles of a slide a model sees: a grid over tissue at the protocol's scale, kept as TRIDENT keeps it."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, SlideError
+from tapfm_eval.rundir import write_whole
 from tapfm_eval.slides.hdf5 import read_array
 from tapfm_eval.slides.reader import MPP_TOLERANCE, SlideInfo, SlideReader, TilePlan
 from tapfm_eval.slides.regions import Regions, check_on_slide, inside
@@ -176,10 +176,12 @@ def write_tiles(grid: TileGrid, path: Path) -> None:
 
     `coords` (N, 2) int64 in level-0 pixels carries TRIDENT's attributes; `tissue` and the attributes of the file
     itself are ours and need not be known to read the tiles elsewhere. Same grid, same bytes.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+
+    def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
             coords = file.create_dataset("coords", data=grid.xy0)
             for name, value in _trident_attributes(grid, path).items():
@@ -188,11 +190,8 @@ def write_tiles(grid: TileGrid, path: Path) -> None:
             file.attrs["format"] = FORMAT
             for name, value in _own_attributes(grid).items():
                 file.attrs[name] = value
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def read_tiles(path: Path) -> TileGrid:
@@ -213,7 +212,7 @@ def read_tiles(path: Path) -> TileGrid:
             xy0 = np.asarray(coords, np.int64).reshape(-1, 2)
             tissue = np.asarray(read_array(file, "tissue"), np.float32)
         return _grid_of(attributes, xy0, tissue)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         got = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise SlideError(
             Problem(str(path), "a readable tile file", got, "Remove it; the slide is tiled again.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.locate import SlideFile
-from tapfm_eval.errors import SlideError, StudyError
+from tapfm_eval.errors import SlideError
 from tapfm_eval.parallel import each
 from tapfm_eval.protocol.schema import Failures
 from tapfm_eval.rundir import RunFolder, write_text
@@ -128,24 +128,3 @@ def tiled_csv(slides: Iterable[TiledSlide]) -> str:
         scale = (f"{grid.mpp:.6g}", grid.mpp_source)
         writer.writerow((file.cohort, file.patient_id, file.slide_id, *scale, grid.positions, len(grid), regions))
     return text.getvalue()
-
-
-def check_failures(failed: Iterable[Exclusion], files: Sequence[SlideFile], policy: Failures) -> None:
-    """Stops the study where the protocol says that this many failures are too many.
-
-    Raises:
-        StudyError: Under `stop` any failed slide; under `exclude` more than `max_share` of a cohort's slides.
-    """
-    failed = list(failed)
-    for cohort in dict.fromkeys(file.cohort for file in files):
-        total = sum(file.cohort == cohort for file in files)
-        lost = [failure for failure in failed if failure.cohort == cohort]
-        allowed = allowed_failures(policy, total)
-        if len(lost) > allowed:
-            shown = "\n".join(f"  {failure.slide_id}: {failure.reason}" for failure in lost[:10])
-            more = f"\n  and {len(lost) - 10} more" if len(lost) > 10 else ""
-            raise StudyError(
-                f"{cohort}: {len(lost)} of {total} slides failed, the protocol allows {allowed:.0f} "
-                f"(failures.policy: {policy.policy}).\n{shown}{more}\n"
-                "Put whole files in their place and give the same command again."
-            )

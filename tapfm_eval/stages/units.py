@@ -1,35 +1,58 @@
-"""The training stage: every arm, seed and fold that is not done yet, each to its selected weights."""
+"""What is done for one arm, seed and fold: embeddings, training, predictions.
+
+Each is a function from the study's data to files, which may run in any process: whoever calls it holds the unit's lock,
+and whether it is done is told by its files alone.
+"""
 
 import csv
+import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tapfm_eval.backbones.cards import BackboneCard
+from tapfm_eval.backbones.cards import BackboneCard, card_sha256
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.backbones.features import SlideFeatures, features_path, write_features
-from tapfm_eval.backbones.load import load_backbone
+from tapfm_eval.backbones.load import hub_weights, load_backbone
+from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.patients import expit
+from tapfm_eval.errors import Problem, RunError, StudyError, TapfmEvalError
 from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.attention_store import TileAttention, attention_path, write_attention
+from tapfm_eval.methods.checkpoint import Checkpoints, Pace, Saved, check_hash, write_tensors
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
-from tapfm_eval.methods.sources import BagSource, FeatureSource, StudySlide, TileSource
+from tapfm_eval.methods.sources import Bag, BagSource, FeatureSource, StudySlide, TileSource
+from tapfm_eval.methods.steady import SteadyBags
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.methods.train import selection_json, train_unit
-from tapfm_eval.methods.unit import TrainingData, Unit, selection_targets
+from tapfm_eval.methods.unit import TrainingData, Unit, selection_targets, training_key
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame
+from tapfm_eval.progress import skip
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, Protocol
-from tapfm_eval.rundir import RunFolder, write_text
+from tapfm_eval.rundir import RunFolder, sha256_file, sweep, write_text
+
+WEIGHTS_FORMAT = "tapfm-eval/weights/1"
+Scores = dict[str, NDArray[np.float64]]  # slide_id -> (L,)
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _unguarded() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,14 @@ class StudyData:
     folder: RunFolder
     device: torch.device
     workers: int
+    pace: Pace = field(default_factory=Pace)
+    session: Mapping[str, str] = field(default_factory=dict)  # what is remembered of where a unit was trained
+    weights_sha256: Mapping[str, str] = field(default_factory=dict)  # by backbone; none of stand-ins
+
+    def without(self, lost: Collection[Exclusion]) -> "StudyData":
+        """The same study without these slides."""
+        gone = {(exclusion.cohort, exclusion.slide_id) for exclusion in lost}
+        return replace(self, slides=tuple(s for s in self.slides if (s.cohort, s.slide_id) not in gone))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -82,6 +113,20 @@ def is_trained(data: StudyData, unit: Unit) -> bool:
     return (unit_folder(data, unit) / "selection.json").is_file()
 
 
+def is_predicted(data: StudyData, unit: Unit) -> bool:
+    """Whether a unit has predicted test and external patients."""
+    return (unit_folder(data, unit) / "predictions.csv").is_file()
+
+
+def weights_hashes(cards: Mapping[str, BackboneCard], weights: Mapping[str, Path]) -> dict[str, str]:
+    """The hash of each backbone's weights, whether they are a local file or came from the hub; none of stand-ins."""
+    return {
+        name: sha256_file(weights[name] if name in weights else hub_weights(card))
+        for name, card in cards.items()
+        if not card.stand_in
+    }
+
+
 def check_weights(cards: Mapping[str, BackboneCard], weights: Mapping[str, Path], seed: int) -> None:
     """Loads every backbone once, so that missing or wrong weights are known before the first arm trains for days.
 
@@ -117,24 +162,39 @@ def _training_data(data: StudyData, arm: Arm, unit: Unit) -> TrainingData:
     )  # fmt: skip
 
 
-def embed_slides(data: StudyData, backbone: str, cohort: str, advance: Callable[[int], None]) -> None:
-    """Embeds all tiles of a cohort with a frozen backbone, once for all arms; slides already stored are kept."""
+def is_embedded(data: StudyData, backbone: str, slides: Iterable[StudySlide]) -> bool:
+    """Whether all these slides are in the store of a frozen backbone."""
+    return all(features_path(data.folder.features(backbone, s.cohort), s.slide_id).is_file() for s in slides)
+
+
+def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], advance: Callable[[int], None]) -> None:
+    """Embeds all tiles of slides with a frozen backbone, once for all arms; slides already stored are kept.
+
+    Raises:
+        UnreadableSlideError: A slide cannot be read, in several attempts.
+    """
     card = data.cards[backbone]
-    root = data.folder.features(backbone, cohort)
-    slides = [slide for slide in data.of(cohort) if not features_path(root, slide.slide_id).is_file()]
-    advance(len(data.of(cohort)) - len(slides))
-    if not slides:
+    todo = [slide for slide in slides if not is_embedded(data, backbone, (slide,))]
+    advance(len(slides) - len(todo))
+    if not todo:
         return
     arm = next(arm for arm in data.protocol.arms if arm.backbone == backbone and arm.adapt == "frozen")
     recipe = resolve_recipe(data.protocol, arm)
     network = load_backbone(card, weights=data.weights.get(backbone), seed=data.protocol.seeds[0])
     encoder = TileEncoder(network, card).requires_grad_(False).to(data.device)
     model = SlideModel(encoder, Tapfm(card.dim, 1, temperature=1.0, layer_norm=False), data.device)
-    source = TileSource({slide.slide_id: slide for slide in slides}, data.workers, None)
-    for slide, z, a in encode_slides(model, source.bags(inference_draws(slides, recipe)), slides, recipe):
-        stored = SlideFeatures(z.cpu().numpy(), a.cpu().numpy(), slide.grid.xy0)
-        write_features(features_path(root, slide.slide_id), slide.slide_id, card, stored)
-        advance(1)
+    source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None)
+    with SteadyBags(source, lambda start: islice(inference_draws(todo, recipe), start, None), advance) as bags:
+        for slide in todo:
+            stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
+            path = features_path(data.folder.features(backbone, slide.cohort), slide.slide_id)
+            write_features(path, slide.slide_id, card, stored)
+            advance(1)
+
+
+def _embedded(model: SlideModel, bags: Iterator[Bag], slide: StudySlide, recipe: Recipe) -> SlideFeatures:
+    _, z, a = next(encode_slides(model, bags, (slide,), recipe))
+    return SlideFeatures(z.cpu().numpy(), a.cpu().numpy(), slide.grid.xy0)
 
 
 def build_model(data: StudyData, arm: Arm, unit: Unit, recipe: Recipe) -> SlideModel:
@@ -165,20 +225,55 @@ def unit_steps(data: StudyData, arm: Arm, unit: Unit) -> int:
     return resolve_recipe(data.protocol, arm).epochs * (patients + len(data.part(unit.fold, "validation")))
 
 
-def train_and_save(data: StudyData, arm: Arm, unit: Unit, advance: Callable[[int], None]) -> None:
-    """Trains one unit and writes its history, selected weights, validation predictions and, last, its selection."""
+def predict_steps(data: StudyData, unit: Unit) -> int:
+    """How many slides a unit predicts, for progress."""
+    return len(data.part(unit.fold, "test")) + sum(len(data.of(name)) for name in data.protocol.external)
+
+
+def _unit_key(data: StudyData, arm: Arm, unit: Unit, recipe: Recipe, training: TrainingData) -> str:
+    """Stands for everything that a training depends on, the weights it starts from included."""
+    parts = [training_key(unit, recipe, training), card_sha256(data.cards[arm.backbone])]
+    parts.append(data.weights_sha256.get(arm.backbone, f"stand-in {data.protocol.seeds[0]}"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def train_and_save(
+    data: StudyData,
+    arm: Arm,
+    unit: Unit,
+    advance: Callable[[int], None],
+    guard: Callable[[], None] = _unguarded,
+    say: Callable[[str], None] = _ignore,
+) -> None:
+    """Trains one unit and writes its history, selected weights, validation predictions and, last, its selection.
+
+    Args:
+        data: The study.
+        arm: The unit's arm.
+        unit: What to train; goes on from its newest checkpoint.
+        advance: Told 1 for every slide trained on or validated; may raise to stop.
+        guard: Asked before anything is written; raises where somebody else took the unit over.
+        say: Told a line about damaged checkpoints.
+
+    Raises:
+        UnreadableSlideError: A slide cannot be read, in several attempts.
+    """
     protocol, recipe = data.protocol, resolve_recipe(data.protocol, arm)
     training = _training_data(data, arm, unit)
     train, validation = training.train, training.validation
+    key = _unit_key(data, arm, unit, recipe, training)
+    folder = unit_folder(data, unit)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    checkpoints = Checkpoints(folder / "checkpoints", key, pace=data.pace, guard=guard, say=say)
     model = build_model(data, arm, unit, recipe)
     trained = train_unit(
         unit, model, recipe, training,
         bag_source(data, arm, train, unit.seed if recipe.augment else None),
         bag_source(data, arm, validation, None),
-        advance,
+        advance, checkpoints, data.session,
     )  # fmt: skip
-    folder = unit_folder(data, unit)
-    folder.mkdir(parents=True, exist_ok=True)
+    guard()
     rows = list(_rows(data, unit, protocol.development, "validation", validation, trained.validation_scores))
     write_text(folder / "validation.csv", predictions_csv(predictions_frame(rows)))
     table = io.StringIO()
@@ -187,28 +282,106 @@ def train_and_save(data: StudyData, arm: Arm, unit: Unit, advance: Callable[[int
     for epoch in trained.history:
         writer.writerow({name: getattr(epoch, name) for name in epoch.__dataclass_fields__})
     write_text(folder / "history.csv", table.getvalue())
-    model.save(trained.state, folder / "selected.safetensors")
-    write_text(folder / "selection.json", selection_json(trained) + "\n")
+    digest = write_tensors(folder / "selected.safetensors", trained.state, WEIGHTS_FORMAT)
+    write_text(folder / "selection.json", selection_json(trained, key, digest) + "\n")
+    checkpoints.clear()
 
 
-def predict_and_save(data: StudyData, arm: Arm, unit: Unit, advance: Callable[[int], None]) -> None:
-    """Predicts test and external patients with a unit's selected weights and writes its predictions."""
+def _selection(path: Path) -> dict[str, Any]:
+    """What was selected.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"prevalence": np.asarray(content["prevalence"], np.float64), **{
+            name: str(content[name]) for name in ("training_sha256", "weights_sha256")}}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        got = f"{type(error).__name__}: {error}"[:120]
+        raise RunError(
+            Problem(str(path), "the selection as it was written", got, "Delete its folder: the unit is trained anew.")
+        ) from None
+
+
+def predict_and_save(
+    data: StudyData,
+    arm: Arm,
+    unit: Unit,
+    advance: Callable[[int], None],
+    guard: Callable[[], None] = _unguarded,
+    say: Callable[[str], None] = _ignore,
+) -> None:
+    """Predicts test and external patients with a unit's selected weights and writes its predictions.
+
+    Arguments as of `train_and_save`; goes on from the slides that were predicted before.
+
+    Raises:
+        UnreadableSlideError: A slide cannot be read, in several attempts.
+        RunError: The selected weights are not those that were written.
+    """
     recipe = resolve_recipe(data.protocol, arm)
     folder = unit_folder(data, unit)
-    selection = json.loads((folder / "selection.json").read_text())
-    prevalence = np.asarray(selection["prevalence"])
+    sweep(folder)
+    Checkpoints(folder / "checkpoints", "").clear()  # of a training that was killed when it had ended
+    selection = _selection(folder / "selection.json")
+    check_hash(folder / "selected.safetensors", selection["weights_sha256"])
+    prevalence = selection["prevalence"]
     offsets = np.log1p(-prevalence) - np.log(prevalence)
     model = build_model(data, arm, unit, recipe)
     model.load(folder / "selected.safetensors")
-    rows: list[tuple[object, ...]] = []
+    key = f"{selection['training_sha256']} {selection['weights_sha256']}"
+    kept = Checkpoints(folder / "predicting", key, pace=data.pace, guard=guard, say=say)
     parts = [(data.protocol.development, "test", data.part(unit.fold, "test"))]
     parts += [(name, "external", data.of(name)) for name in data.protocol.external]
-    for cohort, split, slides in parts:
-        bags = bag_source(data, arm, slides, None).bags(inference_draws(slides, recipe))
-        raw = slide_logits(model, bags, slides, recipe, advance, partial(_keep_attention, folder))
-        scores = {slide_id: expit(logits - offsets) for slide_id, logits in raw.items()}
-        rows += _rows(data, unit, cohort, split, slides, scores)
+    raw = _predicted(data, arm, unit, model, recipe, [s for *_, slides in parts for s in slides], kept, advance)
+    scores = {slide_id: expit(logits - offsets) for slide_id, logits in raw.items()}
+    rows = [row for cohort, split, slides in parts for row in _rows(data, unit, cohort, split, slides, scores)]
+    guard()
     write_text(folder / "predictions.csv", predictions_csv(predictions_frame(rows)))
+    kept.clear()
+
+
+def _predicted(
+    data: StudyData,
+    arm: Arm,
+    unit: Unit,
+    model: SlideModel,
+    recipe: Recipe,
+    slides: Sequence[StudySlide],
+    kept: Checkpoints,
+    advance: Callable[[int], None],
+) -> Scores:
+    """Raw logits of slides; those of an earlier session are read and not made again."""
+    raw = kept.newest(_restored) or {}
+    left = tuple(slide for slide in slides if slide.slide_id not in raw)
+    skip(advance, len(slides) - len(left))
+    on_tiles = partial(_keep_attention, unit_folder(data, unit))
+    source = bag_source(data, arm, left, None)
+    with SteadyBags(source, lambda start: islice(inference_draws(left, recipe), start, None), advance) as bags:
+        try:
+            for slide in left:
+                found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None, on_tiles))
+                if not np.isfinite(found[slide.slide_id]).all():
+                    raise StudyError(f"{unit}: the logits of slide {slide.slide_id} are not numbers.")
+                raw |= found
+                advance(1)
+                if kept.due():
+                    kept.write(_kept(raw))
+        except TapfmEvalError as error:
+            if raw and not isinstance(error, RunError):
+                kept.write(_kept(raw))
+            raise
+    return raw
+
+
+def _kept(raw: Scores) -> Saved:
+    logits = {slide_id: [float(value) for value in row] for slide_id, row in raw.items()}
+    return Saved({}, None, {"logits": logits})
+
+
+def _restored(saved: Saved) -> Scores:
+    return {str(slide_id): np.array(row, np.float64) for slide_id, row in saved.facts["logits"].items()}
 
 
 def _keep_attention(folder: Path, slide: StudySlide, a: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
