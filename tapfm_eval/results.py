@@ -119,6 +119,27 @@ class OperatingPointResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TriageResult:
+    """Two thresholds together: patients ruled out, ruled in, and left to the confirmatory test."""
+
+    rule_out: str  # rule of the lower threshold
+    rule_in: str
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    lower: float  # a patient below it is ruled out
+    upper: float  # a patient at or above it is ruled in
+    n: int
+    positives: int
+    ruled_out: Estimate  # share of patients
+    missed: Estimate  # share of the ruled out who are positive
+    ruled_in: Estimate  # share of patients
+    confirmed: Estimate  # share of the ruled in who are positive
+    left: Estimate  # share of patients between the thresholds
+
+
+@dataclass(frozen=True, slots=True)
 class FailedCaseResult:
     """An operating point if every patient without a usable slide had been called wrongly, or rightly."""
 
@@ -314,6 +335,7 @@ class Results:
     primary: PrimaryResult | None
     comparisons: tuple[ComparisonResult, ...]
     operating_points: tuple[OperatingPointResult, ...]
+    triage: tuple[TriageResult, ...]
     failed_cases: tuple[FailedCaseResult, ...]
     recalibrations: tuple[RecalibrationResult, ...]
     calibrations: tuple[CalibrationResult, ...]

@@ -13,6 +13,7 @@ from tapfm_eval.analysis.flow import participant_flow, patients_lost
 from tapfm_eval.analysis.panels import ordered, panels_of
 from tapfm_eval.analysis.subgroups import subgroups
 from tapfm_eval.analysis.thresholds import failed_cases, operating_points
+from tapfm_eval.analysis.triage import triage
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.protocol.schema import Protocol
@@ -49,6 +50,7 @@ def analyse(
         primary=None if plan.primary is None else primary_comparison(plan.primary, panels, protocol),
         comparisons=tuple(comparisons(unseen, protocol)),
         operating_points=points,
+        triage=tuple(triage(points, protocol)),
         failed_cases=tuple(failed_cases(points, cohorts, lost)),
         recalibrations=tuple(recalibrations(fits)),
         calibrations=tuple(calibrations(unseen, cohorts, fits, protocol)),

@@ -65,6 +65,11 @@ def percent(share: float, decimals: int = 0) -> str:
     return fixed(share, decimals) if math.isnan(share) else f"{fixed(100 * share, decimals)}%"
 
 
+def interval_name(level: float) -> str:
+    """How an interval of this level is headed: `95% CI`."""
+    return f"{percent(level, 1).replace('.0%', '%')} CI"
+
+
 def p_text(p: float) -> str:
     """A p value to two decimals; three below 0.01 and where rounding would hide on which side of 0.05 or 0.025 it lies.
 
@@ -93,7 +98,13 @@ def decimals_for(estimates: Iterable[Estimate | Comparison], *, fine_below: floa
 def interval_text(lower: float, upper: float, decimals: int) -> str:
     """The limits: `0.70–0.89`, or `−0.02 to 0.09` where a minus sign would meet the dash."""
     joint = " to " if lower < 0 or upper < 0 else "–"
-    return f"{fixed(lower, decimals)}{joint}{fixed(upper, decimals)}"
+    return f"{_sized(lower, decimals)}{joint}{_sized(upper, decimals)}"
+
+
+def _sized(number: float, decimals: int) -> str:
+    """A number with a decimal less from 10 on, and none from 100 on: a slope of 1807.05 claims too much."""
+    size = abs(number)
+    return fixed(number, decimals if size < 9.995 else 0 if size >= 99.5 else max(0, decimals - 1))
 
 
 def estimate_text(estimate: Estimate, decimals: int) -> str:
@@ -102,8 +113,8 @@ def estimate_text(estimate: Estimate, decimals: int) -> str:
     if math.isnan(estimate.value):
         return f"not estimable{reason}"
     if math.isnan(estimate.lower) or math.isnan(estimate.upper):
-        return f"{fixed(estimate.value, decimals)} (interval not estimable{reason})"
-    return f"{fixed(estimate.value, decimals)} ({interval_text(estimate.lower, estimate.upper, decimals)})"
+        return f"{_sized(estimate.value, decimals)} (interval not estimable{reason})"
+    return f"{_sized(estimate.value, decimals)} ({interval_text(estimate.lower, estimate.upper, decimals)})"
 
 
 def difference_text(difference: Comparison, decimals: int) -> str:
@@ -142,6 +153,21 @@ def estimate_cell(estimate: Estimate, decimals: int) -> Cell:
     """An estimate with its interval; unrounded in the CSV."""
     values = (estimate.value, estimate.lower, estimate.upper)
     return Cell(estimate_text(estimate, decimals), values, _order(estimate.value))
+
+
+def share_text(estimate: Estimate) -> str:
+    """A share in per cent with its interval, the sign left to the heading: `37 (30–44)`; a dash where it is unknown."""
+    if math.isnan(estimate.value):
+        return "–"
+    value = fixed(100 * estimate.value, 0)
+    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
+        return value
+    return f"{value} ({interval_text(100 * estimate.lower, 100 * estimate.upper, 0)})"
+
+
+def share_cell(estimate: Estimate) -> Cell:
+    """A share in per cent with its interval; a fraction, unrounded, in the CSV."""
+    return Cell(share_text(estimate), (estimate.value, estimate.lower, estimate.upper), _order(estimate.value))
 
 
 def difference_cell(difference: Comparison, decimals: int) -> Cell:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tapfm_eval.report.blocks import Cell, RowGroup
 from tapfm_eval.report.inputs import ReportInputs
-from tapfm_eval.report.numbers import decimals_for, percent, visible
+from tapfm_eval.report.numbers import decimals_for, interval_name, visible
 
 _SPLITS = ("test", "external", "validation")
 
@@ -57,7 +57,7 @@ class Scope:
     @property
     def interval(self) -> str:
         """`95% CI`."""
-        return f"{percent(self.inputs.results.level, 1).replace('.0%', '%')} CI"
+        return interval_name(self.inputs.results.level)
 
     def style(self, arm: str) -> int:
         """Position of the arm's colour; 0 is the accent."""

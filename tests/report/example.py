@@ -33,6 +33,7 @@ from tapfm_eval.results import (
     StratifiedResult,
     StudyPart,
     SubgroupResult,
+    TriageResult,
     UnitResult,
 )
 from tapfm_eval.statistics.records import Comparison, Estimate
@@ -145,6 +146,16 @@ def example_inputs(
             for cohort, split in PARTS
             for target in shown[:3]
             for arm in arms
+        ),
+        triage=tuple(
+            TriageResult(
+                "sensitivity 0.95", "specificity 0.95", target, arm, cohort, split, 0.12, 0.55, 206, 26,
+                _proportion(68 + i, 206), _proportion(1, 68 + i), _proportion(19, 206), _proportion(15, 19),
+                _proportion(119 - i, 206),
+            )
+            for cohort, split in PARTS
+            for target in shown[:3]
+            for i, arm in enumerate(arms)
         ),
         failed_cases=(
             FailedCaseResult("Youden", targets[0], arms[0], "cptac-luad", "external", 1, 2, 0.81, 0.85, 0.7, 0.71),

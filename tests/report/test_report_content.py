@@ -158,8 +158,16 @@ def test_the_summary_gives_the_verdict_with_its_figures(met: bool | None, label:
     verdict = next(block for block in content.sections[0].blocks if isinstance(block, Verdict))
     facts = {fact.name: fact.value for fact in verdict.facts}
     assert (verdict.label, verdict.met) == (label, met)
-    assert verdict.sentence == primary.verdict
+    if met is None:
+        assert verdict.sentence == primary.verdict
+    else:
+        assert verdict.sentence == (
+            f"{primary.verdict[:-1]}: AUROC 0.91 against 0.84, a difference of +0.08 (95% CI −0.05 to 0.20; one-sided "
+            "p = 0.20)."
+        )
     assert facts["Margin"] == "0.05"
+    assert facts["Adjusted p"].startswith("not needed: one primary test; ")
+    assert facts["Adjusted p"].endswith("in the family “arms on each target” (two-sided, Holm)")
     assert facts["Patients"] == "206 patients, EGFR mutated in 26"
     assert facts["AUROC, tapfm-hoptimus0"] == estimate_text(primary.arm_auroc, 2)
 
@@ -235,7 +243,7 @@ def test_every_comparison_shows_its_adjusted_p() -> None:
     assert sorted(repr(cell.values[0]) for cell in cells) == sorted(
         repr(r.p_adjusted) for r in inputs.results.comparisons
     )
-    assert "18 tests" in found.note
+    assert "on the same target and patients, and not over all its 18 tests" in found.note
 
 
 def test_operating_points_show_the_two_by_two_table_where_fixed_and_where_carried() -> None:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 
-from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table, method_column
+from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
 from tapfm_eval.report.numbers import (
     count,
+    counted,
     difference_cell,
     difference_text,
     events_cell,
@@ -21,7 +22,7 @@ from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_span, forest_
 from tapfm_eval.results import ComparisonResult
 from tapfm_eval.statistics.records import Comparison
 
-_ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochberg"}
+ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochberg"}
 
 
 def comparisons_section(scope: Scope) -> Section | None:
@@ -41,8 +42,8 @@ def comparisons_section(scope: Scope) -> Section | None:
 
 
 def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult, ...]) -> Table:
-    adjustment = _ADJUSTMENTS.get(results[0].adjustment, results[0].adjustment)
-    method, method_note = method_column("Test", (visible(result.difference.method) for result in results), 1.4)
+    adjustment = ADJUSTMENTS.get(results[0].adjustment, results[0].adjustment)
+    methods = dict.fromkeys(visible(result.difference.method) for result in results if result.difference.method)
     tests = sum(1 for result in results if math.isfinite(result.p_adjusted))
 
     def row(result: ComparisonResult) -> tuple[Cell, ...]:
@@ -63,18 +64,19 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
         f"Differences in AUROC on the same patients: {visible(family)}",
         (
             Column("Target", ("target",), width=0.8),
-            Column("Arms, A − B", ("arm_a", "arm_b"), width=3.1 if method_note else 2.1),
+            Column("Arms, A − B", ("arm_a", "arm_b"), width=3.1),
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column(f"Difference ({scope.interval})", ("difference", "lower", "upper"), "number", 2.0),
             Column("t (df)", ("statistic", "df"), "number", 1.0),
             Column("p", ("p_value",), "number", 0.7),
             Column(f"p, {adjustment}", ("p_adjusted",), "number", 0.8),
-            method,
+            Column("Test", ("method",), shown=False),
         ),
         scope.by_part(results, row),
         group_name="part",
-        note=f"p values are two-sided unless the test says otherwise; {adjustment} adjustment over the {tests} tests "
-        f"of this family. A dash: too few patients for a test.{method_note}",
+        note=f"p values are two-sided unless the test says otherwise. {adjustment}: adjusted for the comparisons of "
+        f"this family on the same target and patients, and not over all its {counted(tests, 'test')}. A dash: too few "
+        f"patients for a test. Tests: {'; '.join(methods)}.",
     )
 
 

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tapfm_eval.cohort.flow import Exclusion, FlowStep
+from tapfm_eval.protocol.schema import NEGATIVE_CONTROL
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import FlowBox, FlowDiagram
-from tapfm_eval.report.numbers import count_cell, counted, text_cell, visible
+from tapfm_eval.report.numbers import count, count_cell, counted, text_cell, visible
 from tapfm_eval.report.scope import Scope
 
 _REST = "Slides excluded from a patient who keeps others leave that patient in the study."
@@ -19,7 +20,7 @@ def flow_section(scope: Scope) -> Section:
     blocks: list[Block] = []
     for cohort in cohorts:
         steps = tuple(step for step in results.flow if step.cohort == cohort)
-        blocks.append(_figure(cohort, steps))
+        blocks.append(_figure(scope, cohort, steps))
     if cohorts:
         blocks.append(_flow_table(cohorts, results.flow))
     else:
@@ -41,18 +42,40 @@ def trunk_and_branches(steps: tuple[FlowStep, ...]) -> tuple[tuple[FlowStep, ...
     return steps[:length], steps[length:]
 
 
-def _figure(cohort: str, steps: tuple[FlowStep, ...]) -> Figure:
+def _figure(scope: Scope, cohort: str, steps: tuple[FlowStep, ...]) -> Figure:
     trunk, branches = trunk_and_branches(steps)
-    told = "; ".join(f"{step.step}: {_counts(step)}" + (f", {_left(step)}" if _left(step) else "") for step in steps)
+    ends = tuple(_box(step) for step in branches) or _target_boxes(scope, cohort)
+    told = "; ".join(
+        f"{box.title}: {box.counts}" + (f", {box.left}" if box.left else "")
+        for box in (*(_box(step) for step in trunk), *ends)
+    )
     return Figure(
         id=f"flow-{cohort}",
         caption=f"Flow of patients and slides, {visible(cohort)}",
         alt=visible(f"Flow diagram of {cohort}. {told}."),
         drawing=FlowDiagram(
             trunk=tuple(_box(step) for step in trunk),
-            branches=tuple(_box(step) for step in branches),
+            branches=ends,
         ),
     )
+
+
+def _target_boxes(scope: Scope, cohort: str) -> tuple[FlowBox, ...]:
+    """Where a flow ends: the unseen patients analysed for each target, with and without the mutation."""
+    boxes = []
+    for result in scope.inputs.results.aurocs:
+        if (result.cohort, result.arm) != (cohort, scope.accent_arm) or result.split == "validation":
+            continue
+        if result.target == NEGATIVE_CONTROL:
+            continue
+        title = f"analysed for {visible(result.target)}"
+        if not result.assessed:
+            boxes.append(FlowBox(title, "not assessed in this cohort", ""))
+            continue
+        left = f"{counted(result.missing, 'patient')} left: label unknown" if result.missing else ""
+        numbers = f"{count(result.auroc.positives)} mutated, {count(result.negatives)} not"
+        boxes.append(FlowBox(title, numbers, left))
+    return tuple(boxes)
 
 
 def _box(step: FlowStep) -> FlowBox:
@@ -92,7 +115,7 @@ def _flow_table(cohorts: tuple[str, ...], flow: tuple[FlowStep, ...]) -> Table:
                         count_cell(step.slides),
                         count_cell(step.excluded_patients),
                         count_cell(step.excluded_slides),
-                        text_cell(step.reason),
+                        text_cell(step.reason if step.excluded_patients or step.excluded_slides else ""),
                     )
                     for step in flow
                     if step.cohort == cohort

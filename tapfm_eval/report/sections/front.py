@@ -11,13 +11,15 @@ from tapfm_eval.report.numbers import (
     estimate_text,
     events_cell,
     fixed,
+    interval_name,
     p_text,
     percent,
     text_cell,
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.results import AurocResult
+from tapfm_eval.report.sections.comparisons import ADJUSTMENTS
+from tapfm_eval.results import AurocResult, PrimaryResult
 
 FEW_EVENTS = 20  # below this many patients in the rarer class every interval is flagged as resting on few patients
 
@@ -79,26 +81,62 @@ def _verdict(scope: Scope) -> Block:
             "confirmed or refuted."
         )
     label = {True: "Primary endpoint met", False: "Primary endpoint not met", None: "Primary endpoint not estimable"}
-    margin = () if primary.margin is None else (Fact("Margin", fixed(primary.margin, 3).rstrip("0")),)
-    auroc = primary.arm_auroc
+    margin = () if primary.margin is None else (Fact("Margin", _margin(primary.margin)),)
+    auroc, difference = primary.arm_auroc, primary.difference
     return Verdict(
         label=label[primary.met],
-        sentence=visible(primary.verdict),
+        sentence=_sentence(scope, primary),
         met=primary.met,
         facts=(
             Fact("Question", f"{visible(primary.target)} in {visible(primary.cohort)}, {primary.hypothesis}"),
             Fact(f"AUROC, {visible(primary.arm)}", estimate_text(auroc, scope.decimals)),
             Fact(f"AUROC, {visible(primary.versus)}", estimate_text(primary.versus_auroc, scope.decimals)),
-            Fact(f"Difference ({scope.interval})", difference_text(primary.difference, scope.difference_decimals)),
+            Fact(f"Difference ({interval_name(difference.level)})",
+                 difference_text(difference, scope.difference_decimals)),
             *margin,
-            Fact("p", f"{p_text(primary.difference.p_value)} ({visible(primary.difference.method)})"),
-            Fact("Level of the test", f"one-sided {primary.one_sided_alpha:g}; one comparison, not adjusted"),
+            Fact("p", f"{p_text(difference.p_value)} ({visible(difference.method)})"),
+            Fact("Level of the test", f"one-sided {primary.one_sided_alpha:g}"),
+            Fact("Adjusted p", _adjusted(scope, primary)),
             Fact(
                 "Patients",
                 f"{counted(auroc.n, 'patient')}, {visible(primary.target)} mutated in {auroc.positives}",
             ),
         ),
+    )  # fmt: skip
+
+
+def _sentence(scope: Scope, primary: PrimaryResult) -> str:
+    """The verdict with the figures that carry it; the verdict alone where nothing could be tested."""
+    verdict, difference = visible(primary.verdict), primary.difference
+    if primary.met is None:
+        return verdict
+    a, b = (fixed(estimate.value, scope.decimals) for estimate in (primary.arm_auroc, primary.versus_auroc))
+    value, _, limits = difference_text(difference, scope.difference_decimals).rstrip(")").partition(" (")
+    p = p_text(difference.p_value)
+    tested = f"p {p[0]} {p[1:]}" if p[0] in "<>" else f"p = {p}"
+    return (
+        f"{verdict.rstrip('.')}: AUROC {a} against {b}, a difference of {value} "
+        f"({interval_name(difference.level)} {limits}; one-sided {tested})."
     )
+
+
+def _adjusted(scope: Scope, primary: PrimaryResult) -> str:
+    """That the primary test stands alone, and what the same pair came to in the families."""
+    arms = {primary.arm, primary.versus}
+    found = [
+        f"{p_text(r.p_adjusted)} in the family “{visible(r.family)}” (two-sided, {ADJUSTMENTS[r.adjustment]})"
+        for r in scope.inputs.results.comparisons
+        if {r.arm_a, r.arm_b} == arms
+        and (r.target, r.cohort) == (primary.target, primary.cohort)
+        and r.split != "validation"
+        and not math.isnan(r.p_adjusted)
+    ]
+    return "; ".join(["not needed: one primary test", *found])
+
+
+def _margin(margin: float) -> str:
+    text = fixed(margin, 3)
+    return text.rstrip("0").rstrip(".")
 
 
 def _headline_table(scope: Scope) -> Table | None:
@@ -150,6 +188,11 @@ def _limits(scope: Scope) -> tuple[str, ...]:
     lines = []
     if scope.inputs.rehearsal is not None:
         lines.append("Anything about real tissue: slides and effects are made up, backbones are small stand-ins.")
+    primary = results.primary
+    if primary is not None and primary.met is False:
+        lines.append(
+            f"That {visible(primary.arm)} and {visible(primary.versus)} do alike: what was not shown is not refuted."
+        )
     lines.append(
         "That using a score helps patients: no care pathway, decision or outcome was observed. AUROC measures ranking, "
         "not benefit."

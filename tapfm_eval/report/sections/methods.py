@@ -1,10 +1,11 @@
 """What was done, in sentences that a paper can quote, generated from the protocol."""
 
 from tapfm_eval.methods.recipe import resolve_recipe
-from tapfm_eval.protocol.schema import AllAgainst, Arm, AtRule, LastBlocks, Lora, NonInferiorityPlan, Protocol
+from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, LastBlocks, Lora, Protocol
 from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.numbers import count_cell, percent, text_cell, visible
 from tapfm_eval.report.scope import Scope
+from tapfm_eval.report.sections.methods_statistics import REFERENCES, named, statistics_paragraphs
 
 _CLAM = (
     "Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. "
@@ -31,37 +32,12 @@ _AGGREGATOR_PAPERS = {
     "transmil": "Shao et al. TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide Image "
     "Classification. NeurIPS 2021, arXiv:2106.00908.",
 }
-_CORRECTIONS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini and Hochberg"}
-REFERENCES = (
-    "Kumar et al. Single GPU Task Adaptation of Pathology Foundation Models for Whole Slide Image Analysis. "
-    "arXiv:2506.05184, 2025.",
-    "Otsu. A threshold selection method from gray-level histograms. IEEE Trans Syst Man Cybern 1979. "
-    "doi:10.1109/TSMC.1979.4310076.",
-    "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated receiver operating "
-    "characteristic curves. Biometrics 1988. doi:10.2307/2531595.",
-    "Sun, Xu. Fast implementation of DeLong’s algorithm. IEEE Signal Process Lett 2014. doi:10.1109/LSP.2014.2337313.",
-    "Newcombe. Confidence intervals for an effect size measure based on the Mann–Whitney statistic, part 2. Stat Med "
-    "2006. doi:10.1002/sim.2324.",
-    "Holm. A simple sequentially rejective multiple test procedure. Scand J Stat 1979; 6: 65–70.",
-    "Cox. Two further applications of a model for binary regression. Biometrika 1958. doi:10.1093/biomet/45.3-4.562.",
-    "Vickers, Elkin. Decision curve analysis. Med Decis Making 2006. doi:10.1177/0272989X06295361.",
-    "Gu, Ghosal, Roy. Bayesian bootstrap estimation of ROC curve. Stat Med 2008. doi:10.1002/sim.3366.",
-    "Austin. Balance diagnostics for comparing the distribution of baseline covariates between treatment groups in "
-    "propensity-score matched samples. Stat Med 2009. doi:10.1002/sim.3697.",
-    "Wilson. Probable inference, the law of succession, and statistical inference. JASA 1927. "
-    "doi:10.1080/01621459.1927.10502953.",
-)
 
 
 def methods_section(scope: Scope) -> Section:
     """Methods text, the arms with every number of their recipes, and references."""
     protocol = scope.inputs.protocol
-    paragraphs: tuple[str, ...] = (
-        _patients(protocol),
-        _slides(protocol),
-        _models(protocol),
-        statistics_text(scope),
-    )
+    paragraphs = (_patients(scope), _slides(scope), _models(scope), *statistics_paragraphs(scope))
     blocks: list[Block] = [Paragraph(visible(text)) for text in paragraphs]
     if scope.inputs.rehearsal is not None:
         blocks.append(
@@ -80,122 +56,138 @@ def _references(protocol: Protocol) -> tuple[str, ...]:
     return (REFERENCES[0], *dict.fromkeys(used), *REFERENCES[1:])
 
 
-def _list(names: tuple[str, ...] | list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "none"
-
-
-def _patients(protocol: Protocol) -> str:
+def _patients(scope: Scope) -> str:
+    protocol, units = scope.inputs.protocol, scope.inputs.units
     plan = protocol.cohorts[protocol.development]
-    folds = "all folds" if plan.folds == "all" else f"folds {_list([str(fold) for fold in plan.folds])}"
+    folds = sorted({unit.fold for unit in units}) or ([] if plan.folds == "all" else list(plan.folds))
+    if len(folds) > 1:
+        split = f"in {len(folds)} folds of training, validation and test patients"
+    elif folds and plan.folds != "all":
+        split = f"into training, validation and test patients (fold {folds[0]})"
+    else:
+        split = "into training, validation and test patients"
+    averaged = max((sum(unit.arm == arm for unit in units) for arm in scope.arms), default=1) > 1
     external = (
-        f" Patients of {_list(protocol.external)} were never seen in training or selection and tested the models "
-        "externally; their scores are means of logits over all folds and seeds of an arm."
+        f" Patients of {named(protocol.external)} were never seen in training or selection and tested the models "
+        "externally" + (
+            "; their scores are means of logits over all folds and seeds of an arm." if averaged else "."
+        )
         if protocol.external
         else " There was no external cohort."
+    )  # fmt: skip
+    seeds = (
+        f"each arm was trained once, with seed {protocol.seeds[0]}"
+        if len(protocol.seeds) == 1
+        else f"each arm was trained anew with each of the seeds {named([str(seed) for seed in protocol.seeds])}"
     )
-    seeds = _list([str(seed) for seed in protocol.seeds])
+    if len(folds) > 1:
+        seeds = seeds.replace("trained once", "trained once on each fold")
+    targets = [target for target in protocol.targets if target != NEGATIVE_CONTROL]
     return (
-        f"Models were developed on {protocol.development}, split by patient into training, validation and test parts "
-        f"({folds} of {plan.split}), with {'seed' if len(protocol.seeds) == 1 else 'seeds'} {seeds}.{external} "
-        f"Targets were {_list(list(protocol.targets))}, each mutated or not. Patients without a known label for a "
-        "target are left out of that target alone. The patient is the unit of every count and statistic: scores of a "
-        "patient’s slides are combined as the mean of their logits."
-    )
+        f"Models were developed on {protocol.development}, split by patient {split}; {seeds}.{external} "
+        f"{'The target was' if len(targets) == 1 else 'Targets were'} {named(targets)}, "
+        f"{'' if len(targets) == 1 else 'each '}mutated or not; "
+        f"{'' if len(targets) == 1 else 'one model of an arm predicts all of them. '}"
+        "Patients without a known label for a target are left out of that target alone. The patient is the unit of "
+        "every count and statistic: scores of a patient’s slides are combined as the mean of their logits."
+    ).replace("not; Patients", "not. Patients").replace("not; one", "not, and one")  # fmt: skip
 
 
-def _slides(protocol: Protocol) -> str:
+def _slides(scope: Scope) -> str:
+    protocol = scope.inputs.protocol
     tiles = protocol.tiles
-    policy = (
+    imported = _imported(scope)
+    if set(imported) >= set(protocol.cohorts):
+        return (
+            "No slide was read: the models saw tile features that another tool had made of frozen backbones "
+            f"({tiles.tile_px} px at {tiles.mpp:g} µm per pixel, as the files state or their owner declared)."
+        )
+    sentences = [
+        "Tissue was told from glass by Otsu’s threshold. Slides were cut into non-overlapping tiles of "
+        f"{tiles.tile_px} px at {tiles.mpp:g} µm per pixel, finer scans averaged down; the scale is the slide’s or the "
+        f"manifest’s own and was never guessed. A tile was kept when at least {percent(tiles.min_tissue)} of it was "
+        "tissue.",
+    ]
+    if tiles.regions != "none":
+        kinds = (
+            "" if isinstance(tiles.regions, str) else f" of {named([f'“{name}”' for name in tiles.regions.classes])}"
+        )
+        sentences.append(
+            f"Where a slide had annotations{kinds}, only tiles whose centre lies inside one were kept; slides without "
+            "an annotation file kept all their tissue."
+        )
+    drawing = [arm for arm in protocol.arms if arm.tiles_per_slide is not None]
+    several = "patients with several slides lent one of them to each epoch, drawn anew"
+    if drawing:
+        whom = "Training" if len(drawing) == len(protocol.arms) else "Training of the arms that say so"
+        sentences.append(f"{whom} drew tiles of a slide anew in each epoch, without replacement; {several}.")
+    else:
+        sentences.append(f"Training used all tiles of a slide; {several}.")
+    if any(resolve_recipe(protocol, arm).augment for arm in protocol.arms):
+        sentences.append("Tiles of adapted arms were flipped, turned by quarter turns and blurred at random.")
+    sentences.append("Inference used all tiles of all slides, unaltered.")
+    if imported:
+        sentences.append(f"In place of slides of {named(imported)}, tile features of another tool were given.")
+    sentences.append(
         "Slides that could not be read or held no tissue were excluded, at most "
-        f"{percent(protocol.failures.max_share, 1)} of a cohort."
+        f"{percent(protocol.failures.max_share, 1).replace('.0%', '%')} of a cohort."
         if protocol.failures.policy == "exclude"
         else "A slide that could not be read or held no tissue stopped the study."
     )
-    return (
-        f"Tissue was told from glass by Otsu’s threshold. Slides were cut into non-overlapping tiles of "
-        f"{tiles.tile_px} px at {tiles.mpp:g} µm per pixel; a tile was kept when at least {percent(tiles.min_tissue)} "
-        "of it was tissue. "
-        f"Training drew tiles and, for patients with several slides, one slide anew in each epoch; inference used all "
-        f"tiles of all slides. {policy}"
-    )
+    return " ".join(sentences)
 
 
-def _models(protocol: Protocol) -> str:
-    ties = _list([tie.replace("_", " ") for tie in protocol.selection.ties])
-    return (
-        f"{len(protocol.arms)} arms were compared, each a backbone with an aggregator and a way of adapting it (table "
-        "below), trained by the recipe of Kumar et al. with the departures that the protocol states. AdamW with one "
-        "optimizer for the aggregator and one for the backbone, cosine schedule with warm restarts, one slide a step. "
-        "The loss is binary cross-entropy weighted by the prevalence among training patients; scores are corrected for "
-        "these weights, so that they are probabilities at that prevalence. The epoch with the highest macro-average "
-        f"AUROC on validation patients was selected (targets with at least {protocol.selection.min_per_class} patients "
-        f"of each class; ties: {ties}). Test and external patients were predicted once, after every arm, seed and fold "
-        "had been selected."
-    )
+def _imported(scope: Scope) -> list[str]:
+    """Cohorts that came as features of another tool in place of slides; a run keeps the hash of each."""
+    hashes = scope.inputs.provenance.get("hashes (sha256)", {})
+    return [name for name in scope.inputs.protocol.cohorts if f"features {name}" in hashes]
 
 
-def statistics_text(scope: Scope) -> str:
-    """How intervals, tests and thresholds were computed."""
-    plan = scope.inputs.protocol.analysis
+def _models(scope: Scope) -> str:
+    protocol = scope.inputs.protocol
+    ties = named([tie.replace("_", " ") for tie in protocol.selection.ties])
+    adapted = [arm for arm in protocol.arms if arm.adapt != "frozen"]
+    frozen = [arm for arm in protocol.arms if arm.adapt == "frozen"]
+    one = len(protocol.arms) == 1
     lines = [
-        f"Intervals are two-sided at {percent(plan.level, 1).replace('.0%', '%')}. AUROCs are Mann–Whitney estimates; "
-        "their intervals are by DeLong’s variance on the logit scale with Student t or, where few patients are in the "
-        "rarer class or the AUROC is near 1, the envelope of that and Newcombe’s method 5; tables name the method.",
-        "Cross-validated AUROCs are pair-weighted means of within-fold AUROCs; scores of different folds are never "
-        "pooled.",
-    ]
-    if plan.primary is not None:
-        primary = plan.primary
-        question = (
-            f"non-inferiority with a margin of {primary.hypothesis.non_inferiority.margin:g}"
-            if isinstance(primary.hypothesis, NonInferiorityPlan)
-            else "superiority"
-        )
+        ("One arm was trained, a backbone with an aggregator" if one else
+         f"Compared were {len(protocol.arms)} arms, each a backbone with an aggregator and a way of adapting it")
+        + " (table below), by the recipe of Kumar et al. with the departures that the protocol states: AdamW, cosine "
+        "schedule with warm restarts, one slide a step."
+    ]  # fmt: skip
+    if adapted:
         lines.append(
-            f"The primary endpoint is {question} of {primary.arm} to {primary.versus} in AUROC for {primary.target} in "
-            f"{primary.cohort}, at one-sided {primary.one_sided_alpha:g}."
+            "Aggregator and backbone have an optimizer each: the aggregator’s step gives gradients of tile embeddings "
+            "and weights, and the backbone’s step passes them on exactly, in micro-batches, whatever the number of "
+            "tiles."
         )
-    if plan.families or plan.primary is not None:
-        lines.append("Arms are compared on the same patients by paired DeLong with a Satterthwaite t test.")
-    for family in plan.families:
-        what = (
-            f"every arm against {family.comparisons.all_against}"
-            if isinstance(family.comparisons, AllAgainst)
-            else "all pairs of arms"
-        )
-        lines.append(f"Family “{family.name}”: {what}, p values adjusted by {_CORRECTIONS[plan.multiplicity]}.")
-    if plan.operating_points:
-        rules = _list([_rule(rule) for rule in plan.operating_points])
-        lines.append(
-            "Thresholds were fixed on validation patients, out of fold where there are several folds "
-            f"({rules}), and carried unchanged to test and external patients; proportions have Wilson intervals."
-        )
+        if any(isinstance(arm.adapt, Lora) for arm in adapted):
+            lines.append("LoRA trains low-rank additions to the attention layers and leaves the weights as published.")
+        if any(isinstance(arm.adapt, LastBlocks) for arm in adapted):
+            lines.append("Where the last blocks are adapted, those before them stay as published.")
+    if frozen:
+        whom = "Frozen backbones" if adapted else "All backbones stayed frozen and"
+        lines.append(f"{whom} described each tile once, before training.")
     lines.append(
-        "Calibration is by logistic regression on the logit of the score (intercept in the large, slope), with profile "
-        "likelihood intervals, before and after a logistic recalibration that was fitted on validation patients and "
-        "carried unchanged. Net benefit weighs a false positive by the odds of the threshold risk. Average precision "
-        "is the step-wise area under the precision–recall curve. Bands of ROC curves hold at each false positive rate "
-        "by itself."
+        "The loss is binary cross-entropy weighted by the prevalence among training patients; scores are corrected for "
+        "these weights, so that they are probabilities at that prevalence. The epoch with the highest "
+        + ("AUROC" if len(protocol.targets) == 1 else "macro-average AUROC")
+        + f" on validation patients was selected (targets with at least {protocol.selection.min_per_class} patients of "
+        f"each class; ties: {ties})."
     )
+    looks = len(scope.inputs.looks)
     lines.append(
-        "Confounding was looked for by cross-validated ridge logistic regression on covariates alone, by AUROCs within "
-        "strata, and by likelihood ratio tests of the score added to clinical covariates. Groups of patients are "
-        "compared by standardised mean differences."
+        f"Test and external patients were predicted {looks} times under this version of the protocol."
+        if looks > 1
+        else "Test and external patients were predicted once, after every arm, seed and fold had been selected."
     )
-    if plan.subgroups:
-        lines.append(f"Subgroups named in advance: {_list(list(plan.subgroups))}.")
     return " ".join(lines)
-
-
-def _rule(rule: AtRule | str) -> str:
-    if isinstance(rule, AtRule):
-        return f"{rule.rule.removeprefix('at_')} {rule.value:g}"
-    return "Youden’s index"
 
 
 def _adaptation(arm: Arm) -> str:
     if isinstance(arm.adapt, Lora):
-        return f"LoRA, rank {arm.adapt.lora.rank}"
+        alpha = arm.adapt.lora.alpha
+        return f"LoRA, rank {arm.adapt.lora.rank}" + ("" if alpha is None else f", alpha {alpha:g}")
     if isinstance(arm.adapt, LastBlocks):
         return f"last {arm.adapt.last_blocks} blocks"
     return {"frozen": "frozen", "full": "all blocks"}[arm.adapt]

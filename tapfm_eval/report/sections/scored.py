@@ -6,7 +6,7 @@ from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, Ro
 from tapfm_eval.report.inputs import ScoredSummary
 from tapfm_eval.report.numbers import count_cell, counted, estimate_cell, events_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.methods import REFERENCES, statistics_text
+from tapfm_eval.report.sections.methods_statistics import REFERENCES, statistics_paragraphs
 from tapfm_eval.report.sections.thresholds import thresholds_section
 
 NATURE = (
@@ -185,5 +185,5 @@ def scored_methods(scope: Scope) -> Section:
         "mean of their logits (clipped at 1e-6), and so are those of several seeds and, on external patients, of "
         "several folds. How the models were developed is for those to state who supplied the scores."
     )
-    blocks = (Paragraph(text), Paragraph(visible(statistics_text(scope))), Bullets(REFERENCES[2:], "References"))
-    return Section("analysis-methods", "Methods of the analysis", blocks)
+    told = [Paragraph(visible(paragraph)) for paragraph in (text, *statistics_paragraphs(scope))]
+    return Section("analysis-methods", "Methods of the analysis", (*told, Bullets(REFERENCES[2:], "References")))

@@ -92,10 +92,10 @@ def _table(scope: Scope) -> Table:
     )
     return Table(
         "subgroups",
-        "AUROC in subgroups",
+        f"AUROC of {visible(scope.accent_arm)} in subgroups",
         (
             Column("Target", ("target",), width=0.9),
-            Column("Arm", ("arm",), width=2.0),
+            Column("Arm", ("arm",), shown=False),
             Column("Level", ("level",), width=1.6),
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column(f"AUROC ({scope.interval})", ("auroc", "lower", "upper"), "number", 2.0),
