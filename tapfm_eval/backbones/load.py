@@ -1,6 +1,7 @@
 """A card to a network with weights: built by timm, filled from a local file or the hub, never by remote code."""
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
             content: Any = load_file(str(path))
         else:
+            _refuse_compressed(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BackboneError(
@@ -132,7 +134,35 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise BackboneError(
             Problem(str(path), "tensors by name", type(content).__name__, "Give the model's own checkpoint file.")
         )
-    return {name: tensor.float() for name, tensor in content.items() if not name.startswith("head.")}
+    kept = {name: tensor for name, tensor in content.items() if not name.startswith("head.")}
+    size = path.stat().st_size
+    odd = [f"{name}: {fault}" for name, tensor in kept.items() if (fault := _tensor_fault(tensor, size))]
+    if odd:
+        listed = "; ".join(odd[:4]) + (f"; and {len(odd) - 4} more" if len(odd) > 4 else "")
+        remedy = "Give the model's own checkpoint file."
+        raise BackboneError(Problem(str(path), "plain tensors of real numbers", listed, remedy))
+    return {name: tensor.float() for name, tensor in kept.items()}
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raises ValueError for an archive that unpacks to more than it holds; torch itself stores without compression."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("a compressed archive")
+
+
+def _tensor_fault(tensor: Tensor, file_bytes: int) -> str | None:
+    """Why a tensor is none of a backbone's weights: its numbers could not be made float32 faithfully or safely."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized or tensor.is_complex():
+        return str(tensor.dtype).removeprefix("torch.")
+    if tensor.device.type != "cpu":
+        return "without numbers"
+    if tensor.numel() * tensor.element_size() > file_bytes:  # a view that repeats its numbers
+        return f"declares {tensor.numel():,} numbers, more than the file holds"
+    return None
 
 
 def to_timm(state: Mapping[str, Tensor], names: KeyMap) -> dict[str, Tensor]:

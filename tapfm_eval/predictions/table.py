@@ -1,6 +1,7 @@
 """The predictions table: one tidy row per model, slide and target; every number of a report comes from it alone."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,13 +121,14 @@ def read_predictions(path: Path) -> pd.DataFrame:
             Problem(f"{path}, line 1", f"# {FORMAT}", repr(first[:60]), "Give a table that this suite wrote.")
         )
     try:
-        # scores by way of text: the CSV parser of older pandas may miss the nearest float by one bit
-        types = _TYPES | {"score": str}
+        # scores by way of text: the CSV parser of older pandas may miss the nearest float by one bit;
+        # seeds and folds too: it warns, or rounds, where they are no whole numbers
+        types = _TYPES | {"score": str, "seed": str, "fold": str}
         frame = pd.read_csv(io.StringIO(body), dtype=types, keep_default_na=False, na_values={"label": [""]})
         if "score" in frame:
             # an empty cell becomes NaN, which the schema then names with its row
             frame = frame.assign(score=[float(str(text) or "nan") for text in frame["score"]])
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
         raise PredictionsError(
             Problem(str(path), "a CSV table", str(error).splitlines()[0][:120], "Correct the table.")
         ) from None
@@ -135,7 +137,32 @@ def read_predictions(path: Path) -> pd.DataFrame:
             Problem(str(path), "as many cells in each row as in the header", "more", "Remove the surplus cells.")
         )
     frame.index = pd.RangeIndex(_FIRST_ROW, _FIRST_ROW + len(frame))
+    frame = _with_whole_numbers(frame, str(path))
     return check_predictions(frame, str(path))
+
+
+def _with_whole_numbers(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The table with seeds and folds as numbers.
+
+    Raises:
+        PredictionsError: A cell is no whole number from 0; each spelling is named once, with its first row.
+    """
+    problems: list[Problem] = []
+    for name in ("seed", "fold"):
+        if name in frame:
+            codes, spellings = pd.factorize(frame[name])
+            wrong = [i for i, text in enumerate(spellings) if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII)]
+            problems += [
+                Problem(f"{where}, row {frame.index[int(np.argmax(codes == i))]}, column {name}", _EXPECTED[name],
+                        repr(spellings[i])[:80], "Correct the table.")
+                for i in wrong[:10]
+            ]  # fmt: skip
+            if not wrong:
+                numbers = np.array([int(text) for text in spellings], dtype=np.int64)
+                frame = frame.assign(**{name: numbers[codes] if len(frame) else numbers})
+    if problems:
+        raise PredictionsError(problems)
+    return frame
 
 
 def patient_scores(frame: pd.DataFrame) -> pd.DataFrame:

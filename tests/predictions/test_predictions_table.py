@@ -144,7 +144,7 @@ GOOD = "tapfm,1,0,ext,external,P1,S1,EGFR,1,0.5"
         (f"# {FORMAT}\n{HEADER}\n{GOOD},1\n", ""),
         (f"# {FORMAT}\n{HEADER}\n{GOOD}\n{GOOD[:-4]}\n", ""),
         (f"# {FORMAT}\n{HEADER}\n{GOOD.replace('0.5', 'high')}\n", "a CSV table"),
-        (f"# {FORMAT}\n{HEADER}\n{GOOD.replace('tapfm,1', 'tapfm,one')}\n", "a CSV table"),
+        (f"# {FORMAT}\n{HEADER}\n{GOOD.replace('tapfm,1', 'tapfm,one')}\n", "column seed: expected a whole number"),
         (f'# {FORMAT}\n{HEADER}\n"{GOOD}\n', ""),
     ],
 )
