@@ -34,6 +34,7 @@ class AnalysisRecord:
     renewed: dict[str, str]  # written anew by each analysis
     formats: tuple[str, ...]  # how the report was rendered
     paper: str
+    show_ids: bool = False  # patients and slides under their own names
 
 
 def fixed_files(root: Path) -> dict[str, str]:
@@ -46,9 +47,10 @@ def renewed_files(root: Path) -> dict[str, str]:
     return _hashes(root, _RENEWED)
 
 
-def record_analysis(root: Path, formats: Sequence[str], paper: str) -> None:
+def record_analysis(root: Path, formats: Sequence[str], paper: str, *, show_ids: bool = False) -> None:
     """Appends the hashes of all files to the journal, unless its last record says the same."""
-    details = {"fixed": fixed_files(root), "renewed": renewed_files(root), "formats": list(formats), "paper": paper}
+    details: dict[str, object] = {"fixed": fixed_files(root), "renewed": renewed_files(root)}
+    details |= {"formats": list(formats), "paper": paper, "show_ids": show_ids}
     before = read_records(root)
     if not before or before[-1] != _record(details):
         RunFolder(root).journal(EVENT, **details)
@@ -77,6 +79,7 @@ def _record(content: Mapping[str, object]) -> AnalysisRecord:
         {str(k): str(v) for k, v in renewed.items()} if isinstance(renewed, dict) else {},
         tuple(map(str, formats)) if isinstance(formats, list) else (),
         str(content.get("paper")),
+        content.get("show_ids") is True,
     )
 
 

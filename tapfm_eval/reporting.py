@@ -28,7 +28,7 @@ from tapfm_eval.serialise import results_json
 
 
 def write_analysis(
-    root: Path, *, formats: tuple[str, ...] = ("html", "pdf"), paper: str = "a4"
+    root: Path, *, formats: tuple[str, ...] = ("html", "pdf"), paper: str = "a4", show_ids: bool = False
 ) -> tuple[tuple[Path, ...], tuple[RehearsalCheck, ...]]:
     """Analyses a finished run from its folder alone and writes results and report; needs no torch.
 
@@ -40,8 +40,8 @@ def write_analysis(
         folder.journal(REPORTED)
     inputs = report_inputs(root)
     write_text(folder.results, results_json(inputs.results))
-    written = write_report(inputs, root, formats=formats, paper=paper)
-    record_analysis(root, formats, paper)
+    written = write_report(inputs, root, formats=formats, paper=paper, show_ids=show_ids)
+    record_analysis(root, formats, paper, show_ids=show_ids)
     checks = () if inputs.rehearsal is None else inputs.rehearsal.checks
     return written, checks
 

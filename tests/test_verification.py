@@ -63,6 +63,18 @@ def test_a_report_in_one_format_or_on_other_paper_still_matches(run: Path) -> No
     assert verify_run(run).mismatches == ()
 
 
+def test_a_report_with_ids_still_matches_and_so_does_an_older_pdf_without_them(run: Path) -> None:
+    patient = "D011"
+    write_json(run / "failures.json", {"failures": [["dev", patient, f"{patient}-1", "slides", "not an image"]]})
+    write_analysis(run)
+    assert patient not in (run / "report.html").read_text(encoding="utf-8")
+    write_analysis(run, formats=("html",), show_ids=True)
+    assert patient in (run / "report.html").read_text(encoding="utf-8")
+    assert patient in (run / "tables" / "exclusions.csv").read_text(encoding="utf-8")
+    found = [m for m in verify_run(run).mismatches if "report" in m.where or "tables" in m.where]
+    assert found == []
+
+
 def test_one_score_changed_in_its_last_digit_is_named_with_its_row(run: Path) -> None:
     old, new = last_digit_changed(run / "predictions.csv", 100)
     verified = verify_run(run)

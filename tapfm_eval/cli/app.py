@@ -144,6 +144,9 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     formats: Annotated[str, typer.Option("--format", help="html, pdf or html,pdf.")] = "html,pdf",
     paper: Annotated[str, typer.Option("--paper", help="a4 or letter.")] = "a4",
+    show_ids: Annotated[
+        bool, typer.Option("--show-ids", help="Name patients and slides; otherwise they are numbered.")
+    ] = False,
 ) -> None:
     """Analyse a finished run anew from its folder alone and write its report."""
     from tapfm_eval.reporting import write_analysis
@@ -158,5 +161,5 @@ def report(
         problems.append(Problem("--paper", "a4 or letter", repr(paper), "Correct it."))
     if problems:
         raise InputError(problems)
-    written, _ = write_analysis(folder, formats=wanted, paper=paper)
+    written, _ = write_analysis(folder, formats=wanted, paper=paper, show_ids=show_ids)
     typer.echo(f"Report: {_shown(folder, written)}")

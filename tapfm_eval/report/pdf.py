@@ -12,6 +12,7 @@ from typing import Any
 import typst
 
 from tapfm_eval.report.blocks import Block, Cell, Content, Fact, Figure, RowGroup, Table, as_shown
+from tapfm_eval.report.columns import fit_columns
 from tapfm_eval.report.figures import font_folder, printable
 from tapfm_eval.report.palette import ACCENT, FAINT, HAIRLINE, INK, MUTED
 
@@ -25,6 +26,7 @@ _NOT_PLAIN = re.compile(
     "[^\\x00-\\x7e\u00a0-\u00ac\u00ae-\u017f\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f"
     "\u2010-\u2015\u2018-\u201e\u2026\u2212\u2264\u2265\u221e]"
 )
+_WHOLE = 14  # lines of a table that is rather moved to the next page than broken
 _LONG_WORD = re.compile(r"[^\s\u200b]{19,}")
 
 
@@ -85,12 +87,16 @@ def _block(block: Block, files: Mapping[str, str]) -> dict[str, Any]:
     kind = {"type": type(block).__name__}
     if isinstance(block, Table):
         block = as_shown(block)
+        fit = fit_columns(block)
+        shares = zip(block.columns, fit.shares, strict=True)
         return kind | {
             "number": block.number,
             "caption": _text(block.caption),
             "note": _text(block.note),
             "width": block.width,
-            "columns": [{"header": _text(c.header), "kind": c.kind, "width": c.width} for c in block.columns],
+            "size": fit.size,
+            "whole": sum(len(group.rows) + 2 * bool(group.title) for group in block.groups) <= _WHOLE,
+            "columns": [{"header": _text(c.header), "kind": c.kind, "share": share} for c, share in shares],
             "groups": [_group(group) for group in block.groups],
         }
     if isinstance(block, Figure):

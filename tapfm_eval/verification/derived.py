@@ -82,11 +82,18 @@ def compare_report(
     """
     formats = tuple(name for name in ("html", "pdf") if (root / f"report.{name}").is_file())
     papers = [record.paper for record in records if "pdf" in record.formats and record.paper in ("a4", "letter")]
+    shown = {name: next((r.show_ids for r in records[::-1] if name in r.formats), False) for name in formats}
+    latest = records[-1].show_ids if records else False
     found: list[Mismatch] = []
     with TemporaryDirectory() as folder:
         fresh = Path(folder)
-        written = write_report(inputs, fresh, formats=formats, paper=papers[-1] if papers else "a4")
-        names = sorted(path.relative_to(fresh).as_posix() for path in written)
+        written: tuple[Path, ...] = ()
+        # one format may be older than the tables and the other, and show ids where they do not
+        for show_ids in sorted({latest, *shown.values()}, key=lambda ids: ids == latest):
+            named = tuple(name for name in formats if shown[name] == show_ids)
+            paper = papers[-1] if papers else "a4"
+            written += write_report(inputs, fresh, formats=named, paper=paper, show_ids=show_ids)
+        names = sorted({path.relative_to(fresh).as_posix() for path in written})
         for name in names:
             if exact or name.endswith(".csv"):
                 found += few(_file(root / name, fresh / name, name, exact), name, limit=10)
