@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from tapfm_eval.errors import Problem, RunError
 
 TEMPORARY = ".tmp"  # how the names of files end that are being written
+OLD_SECONDS = 24 * 3600.0
 LOOKED = "test and external patients predicted"
 """The event in a run's journal from which on its test patients have been looked at."""
 PREDICTED = "predicted"
@@ -62,6 +64,20 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(f".*{TEMPORARY}"):
         with suppress(OSError):
             left.unlink()
+
+
+def sweep_old(folder: Path, *patterns: str) -> None:
+    """Removes what was left half-written a day ago or longer, in folders that several processes write to.
+
+    Args:
+        folder: Where the patterns start; files right in it are swept as well.
+        patterns: Of the folders below.
+    """
+    for place in (folder, *(found for pattern in patterns for found in folder.glob(pattern))):
+        for left in place.glob(f".*{TEMPORARY}"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > OLD_SECONDS:
+                    left.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

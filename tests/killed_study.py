@@ -1,0 +1,112 @@
+"""Runs the small study again and again, killing it at random moments until its predictions are there.
+
+    python tests/killed_study.py FOLDER KILLS SEED
+
+A process of its own that never computes anything: it imports everything once and forks a child for each session, so
+that a session costs no start. SIGKILL leaves the child no chance to tidy up. Prints what happened as JSON.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from small_study import brief_options, know_tiny
+
+import tapfm_eval.methods.train
+import tapfm_eval.predictions.table
+import tapfm_eval.reporting
+import tapfm_eval.stages.units  # noqa: F401 - imported before the first fork, as all above
+from tapfm_eval import study
+from tapfm_eval.progress import Reporter
+
+
+def session(folder: Path, out: str) -> int:
+    """A child that runs the study; its process id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            from dataclasses import replace
+
+            os.dup2(os.open(folder / "sessions.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+            options = replace(brief_options(folder), out=folder / out)
+            study.run_protocol(folder / "brief.yaml", options, Reporter(quiet=True))
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def predictions_of(folder: Path, out: str) -> Path | None:
+    """The combined predictions of the run, once they are there."""
+    return next((folder / out).glob("*/*/predictions.csv"), None)
+
+
+def run_until(folder: Path, out: str, seconds: float | None) -> str:
+    """A session that ends by itself, by a kill after so many seconds, or once the predictions are there."""
+    child, started = session(folder, out), time.monotonic()
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "ended" if status == 0 else "failed"
+        if predictions_of(folder, out) is not None:
+            outcome = "predicted"
+        elif seconds is not None and time.monotonic() - started >= seconds:
+            outcome = "killed"
+        else:
+            time.sleep(0.002)
+            continue
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return outcome
+
+
+def what_is_there(folder: Path, out: str) -> str:
+    """The furthest that a run has come, for the record."""
+    root = next((folder / out).glob("*/*"), None)
+    if root is None:
+        return "nothing"
+    kinds = {"tiled": "tiles/*/*.h5", "embedded": "features/*/*/*.h5",
+             "checkpoints": "arms/*/*/*/checkpoints/*.json", "selected": "arms/*/*/*/selection.json",
+             "predicted": "arms/*/*/*/predictions.csv"}  # fmt: skip
+    counts = {name: len(list(root.glob(pattern))) for name, pattern in kinds.items()}
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    """Kills until there were `kills` of them, in as many runs as that takes; the last is left alone to its end."""
+    know_tiny()
+    started = time.monotonic()
+    whole = run_until(folder, "undisturbed", None)
+    if whole != "predicted":
+        raise SystemExit(f"the undisturbed run {whole}: {(folder / 'sessions.log').read_text()}")
+    seconds = time.monotonic() - started
+    moments, runs, finished = [], 1, False
+    chance = random.Random(seed)
+    longest = max(0.4, 2.5 * seconds / max(kills, 5))
+    while len(moments) < kills or not finished:
+        finished = False
+        delay = chance.uniform(0.05, longest) if len(moments) < kills else None
+        outcome = run_until(folder, f"killed-{runs}", delay)
+        if outcome == "killed":
+            moments.append({"seconds": delay, "left": what_is_there(folder, f"killed-{runs}")})
+        elif outcome == "predicted":
+            finished = True
+            runs += len(moments) < kills
+        else:
+            raise SystemExit(f"a session {outcome}: {(folder / 'sessions.log').read_text()}")
+    return {"undisturbed_seconds": seconds, "kills": moments, "runs": runs}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])), indent=1))

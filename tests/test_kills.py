@@ -1,0 +1,45 @@
+"""A run that is killed at random moments and started again gives the bytes of an undisturbed one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_study import small_study
+
+SCRIPT = Path(__file__).with_name("killed_study.py")
+NAMES = ("predictions.csv", "history.csv", "validation.csv", "selected.safetensors")
+
+
+def results_of(run: Path) -> dict[str, bytes]:
+    """Everything that is a result of training and prediction, by its place in the run."""
+    root = next(run.glob("*/*"))
+    return {path.relative_to(root).as_posix(): path.read_bytes() for name in NAMES for path in root.rglob(name)}
+
+
+def killed(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    small_study(folder)
+    command = [sys.executable, str(SCRIPT), str(folder), str(kills), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, object] = json.loads(done.stdout)
+    expected = results_of(folder / "undisturbed")
+    assert len(expected) == 1 + 4 * len(NAMES)  # two arms on two folds, and the table of all
+    for number in range(1, int(str(said["runs"])) + 1):
+        assert results_of(folder / f"killed-{number}") == expected
+        assert not list((folder / f"killed-{number}").glob("*/*/arms/**/.*.tmp"))  # halves of files are swept
+    return said
+
+
+def test_a_run_killed_at_random_moments_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
+    said = killed(tmp_path, 4, seed=1)
+    assert len(said["kills"]) == 4  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_thirty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    said = killed(tmp_path, 30, seed=2)
+    print(json.dumps(said, indent=1))
+    assert len(said["kills"]) == 30  # type: ignore[arg-type]
