@@ -12,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder, trainable_state
+from tapfm_eval.errors import SlideError
 from tapfm_eval.methods.abmil import Abmil
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.clam import Clam
 from tapfm_eval.methods.dsmil import Dsmil
 from tapfm_eval.methods.mean_pooling import MeanPooling
 from tapfm_eval.methods.precision import LossScaler, autocast, autocast_dtype
+from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Bag, Draw, FeatureBag, StudySlide, all_tiles
 from tapfm_eval.methods.tapfm import Tapfm
@@ -35,6 +37,7 @@ class SlideModel:
     encoder: TileEncoder | None
     aggregator: Aggregator
     device: torch.device
+    ranks: Ranks | None = None  # who else holds this model and shares the tiles of every bag; None: nobody
     scaler: LossScaler | None = field(init=False)  # where the backbone computes in fp16
 
     def __post_init__(self) -> None:
@@ -97,10 +100,14 @@ def build_aggregator(name: str, dim: int, targets: int, recipe: Recipe, *seed_pa
         return builders[name]()
 
 
-def inference_draws(slides: Sequence[StudySlide], recipe: Recipe) -> Iterator[Draw]:
-    """Draws that cover all tiles of these slides in bounded chunks; their bags go into `encode_slides`."""
+def inference_draws(slides: Sequence[StudySlide], recipe: Recipe, ranks: Ranks | None = None) -> Iterator[Draw]:
+    """Draws that cover all tiles of these slides in bounded chunks; their bags go into `encode_slides`.
+
+    Where processes share the slides, each has whole chunks of every slide to itself.
+    """
     for slide in slides:
-        yield from all_tiles(slide, recipe.micro_batch)
+        chunks = all_tiles(slide, recipe.micro_batch)
+        yield from chunks if ranks is None else chunks[ranks.share(len(chunks))]
 
 
 def encode_slides(
@@ -112,13 +119,29 @@ def encode_slides(
     epochs. Tiles come in chunks that are read ahead, so memory does not grow with the number of tiles.
     """
     for slide in slides:
-        parts: list[tuple[Tensor, Tensor]] = []
-        done = 0
-        while done < len(slide.grid):
-            bag = next(bags)
-            parts.append(model.encode(bag, recipe.micro_batch))
-            done += len(bag.draw.indices)
+        count = sum(1 for _ in inference_draws((slide,), recipe, model.ranks))
+        if model.ranks is not None:
+            yield slide, *_encoded_together(model, bags, slide, count, recipe, model.ranks)
+            continue
+        parts = [model.encode(next(bags), recipe.micro_batch) for _ in range(count)]
         yield slide, torch.cat([z for z, _ in parts]), torch.cat([a for _, a in parts])
+
+
+def _encoded_together(
+    model: SlideModel, bags: Iterator[Bag], slide: StudySlide, count: int, recipe: Recipe, ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """All tiles of a slide from the chunks that each process has encoded."""
+    assert model.encoder is not None
+    dtype = next(model.aggregator.parameters()).dtype
+    parts = [(torch.empty(0, model.encoder.dim, dtype=dtype, device=model.device),
+              torch.empty(0, dtype=dtype, device=model.device))]  # fmt: skip
+    failure = None
+    try:
+        parts += [model.encode(next(bags), recipe.micro_batch) for _ in range(count)]
+    except SlideError as error:
+        failure = error
+    ranks.agree(failure, slide.slide_id)
+    return ranks.gather(torch.cat([z for z, _ in parts]))[0], ranks.gather(torch.cat([a for _, a in parts]))[0]
 
 
 def slide_logits(

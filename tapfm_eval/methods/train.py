@@ -18,13 +18,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from tapfm_eval.cohort.patients import expit, logit, mean_logit
-from tapfm_eval.errors import RunError, StudyError, TapfmEvalError
+from tapfm_eval.errors import RunError, SlideError, StudyError, TapfmEvalError
 from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
 from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
 from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits
 from tapfm_eval.methods.randomness import depth_keep
+from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe
+from tapfm_eval.methods.sharded import sharded_step
 from tapfm_eval.methods.sources import Bag, BagSource, Draw, TileBag
 from tapfm_eval.methods.state import Chosen, Epoch, TrainingState, is_finite, restored_state, saved_state
 from tapfm_eval.methods.steady import SteadyBags
@@ -115,13 +117,23 @@ def train_unit(
     skip(advance, trained + (state.epoch - 1) * len(data.validation) + len(state.validated))
 
     def checked(start: int) -> Iterator[Draw]:
-        later = (draw for _ in whole for draw in inference_draws(data.validation, recipe))
-        return islice(chain(inference_draws(left, recipe), later), start, None)
+        later = (draw for _ in whole for draw in inference_draws(data.validation, recipe, model.ranks))
+        return islice(chain(inference_draws(left, recipe, model.ranks), later), start, None)
+
+    def alone() -> None:
+        advance(1)
+        keep()
+
+    def after_slide() -> None:
+        alone() if model.ranks is None else model.ranks.in_step(alone)
+
+    # processes that share bags stop together, after a slide
+    again = advance if model.ranks is None else lambda _: None
 
     # one stream each for all epochs: worker processes start once and read ahead across the end of an epoch
     with (
-        SteadyBags(source, lambda start: draws_from(data, unit, recipe.epochs, trained + start), advance) as training,
-        SteadyBags(inference, checked, advance) as checking,
+        SteadyBags(source, lambda start: draws_from(data, unit, recipe.epochs, trained + start), again) as training,
+        SteadyBags(inference, checked, again) as checking,
     ):
         try:
             while state.epoch <= recipe.epochs:
@@ -129,8 +141,8 @@ def train_unit(
                 for optimizer, peak in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = peak * factor
-                _train_epoch(unit, model, recipe, data, state, training, weights, optimizers, advance, keep)
-                _validate_epoch(unit, model, recipe, data, state, checking, advance, keep)
+                _train_epoch(unit, model, recipe, data, state, training, weights, optimizers, after_slide)
+                _validate_epoch(unit, model, recipe, data, state, checking, after_slide)
                 _close_epoch(model, recipe, data, state, weights, optimizers, metric_targets)
         except TapfmEvalError as error:
             if not isinstance(error, RunError) and is_finite(model):
@@ -171,7 +183,7 @@ def train_briefly(
     with SteadyBags(source, lambda start: draws_from(data, unit, recipe.epochs, start), advance) as bags:
         for epoch in range(1, recipe.epochs + 1):
             state = TrainingState(epoch=epoch)
-            _train_epoch(unit, model, recipe, data, state, bags, weights, optimizers, advance, lambda: None)
+            _train_epoch(unit, model, recipe, data, state, bags, weights, optimizers, partial(advance, 1))
             losses.append(float(np.mean(state.losses)))
     return losses
 
@@ -185,8 +197,7 @@ def _train_epoch(
     bags: SteadyBags,
     weights: TargetWeights,
     optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
-    advance: Callable[[int], None],
-    keep: Callable[[], None],
+    after_slide: Callable[[], None],
 ) -> None:
     """The slides of the epoch that are still to be trained on."""
     for _, module in model.modules():
@@ -201,8 +212,7 @@ def _train_epoch(
         for optimizer, _ in optimizers:
             optimizer.step()
         state.losses.append(loss)
-        advance(1)
-        keep()
+        after_slide()
 
 
 def _gradients(
@@ -214,19 +224,38 @@ def _gradients(
     optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
 ) -> float:
     """The loss of the next bag; its gradients are left in the parameters, for the optimizers to step."""
-    bag = next(bags)
+    bag = next(bags) if model.ranks is None else _next_together(bags, model.ranks)
     for optimizer, _ in optimizers:
         optimizer.zero_grad(set_to_none=True)
     if isinstance(bag, TileBag):
         assert model.encoder is not None
         keys = (unit.seed, unit.fold, bag.draw.epoch, bag.draw.slide_id)
+        keep = depth_keep(bag.draw.indices, model.encoder.depth, recipe.drop_path, *keys)
+        if model.ranks is not None:
+            mine = model.ranks.share(len(bag.draw.indices))
+            return sharded_step(
+                model.encoder, model.aggregator, loss_of, bag.tiles, keep=None if keep is None else keep[mine],
+                micro_batch=recipe.micro_batch, lambda_attention=recipe.lambda_attention, device=model.device,
+                autocast=model.autocast, ranks=model.ranks, scaler=model.scaler, slide_id=bag.draw.slide_id,
+            ).loss  # fmt: skip
         return adaptation_step(
-            model.encoder, model.aggregator, loss_of, bag.tiles,
-            keep=depth_keep(bag.draw.indices, model.encoder.depth, recipe.drop_path, *keys),
+            model.encoder, model.aggregator, loss_of, bag.tiles, keep=keep,
             micro_batch=recipe.micro_batch, lambda_attention=recipe.lambda_attention,
             device=model.device, autocast=model.autocast, scaler=model.scaler,
         ).loss  # fmt: skip
     return aggregator_gradients(model.aggregator, loss_of, bag.z.to(model.device), bag.a.to(model.device))[0]
+
+
+def _next_together(bags: Iterator[Bag], ranks: Ranks) -> Bag:
+    """The next bag, once every process has its share of it."""
+    bag, failure = None, None
+    try:
+        bag = next(bags)
+    except SlideError as error:
+        failure = error
+    ranks.agree(failure, None if bag is None else bag.draw.slide_id)
+    assert bag is not None
+    return bag
 
 
 def _validate_epoch(
@@ -236,8 +265,7 @@ def _validate_epoch(
     data: TrainingData,
     state: TrainingState,
     bags: SteadyBags,
-    advance: Callable[[int], None],
-    keep: Callable[[], None],
+    after_slide: Callable[[], None],
 ) -> None:
     """Raw logits of the slides of the epoch that are still to be validated."""
     for slide in data.validation:
@@ -248,8 +276,7 @@ def _validate_epoch(
                 where = f"validation slide {slide.slide_id} are not numbers after epoch {state.epoch}"
                 raise StudyError(f"{unit}: the logits of {where}. {_REMEDY}")
             state.validated[slide.slide_id] = logits
-            advance(1)
-            keep()
+            after_slide()
 
 
 def _close_epoch(

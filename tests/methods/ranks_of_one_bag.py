@@ -24,7 +24,8 @@ from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.clam import Clam
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights
 from tapfm_eval.methods.randomness import depth_keep
-from tapfm_eval.methods.sharded import sharded_step, share_of
+from tapfm_eval.methods.ranks import Ranks
+from tapfm_eval.methods.sharded import sharded_step
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.methods.transmil import TransMil
 from tapfm_eval.protocol.schema import LastBlocks, Lora, LoraPlan
@@ -76,11 +77,13 @@ def check(case: str, count: int, aggregator_name: str, adapt: str, labels: list[
     tiles = torch.randint(0, 256, (count, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     keep = depth_keep(np.arange(count), 3, 0.4, "sharded").double()
     loss_of = SlideLoss(torch.tensor(labels, dtype=torch.float64), WEIGHTS, 0.1)
-    mine = share_of(count, dist.get_rank(), dist.get_world_size())
+    assert dist.group.WORLD is not None
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD, dist.group.WORLD)
+    mine = ranks.share(count)
     for _ in range(2):  # twice: what a caller has accumulated stays and is not summed again
         sharded_step(
             encoder, aggregator, loss_of, tiles[mine], keep=keep[mine], micro_batch=2, lambda_attention=lam,
-            device=torch.device("cpu"), autocast=nullcontext,
+            device=torch.device("cpu"), autocast=nullcontext, ranks=ranks,
         )  # fmt: skip
         joint(other, other_aggregator, loss_of, tiles, keep, lam)
     largest = 0.0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapfm_eval.methods.sharded import share_of
+from tapfm_eval.methods.ranks import share_of
 
 RANKS = Path(__file__).with_name("ranks_of_one_bag.py")
 
