@@ -28,7 +28,8 @@ ORDER = (
     {"stages", "preparation", "scoring", "reporting"},
     {"executors"},
     {"study", "verification", "comparison", "planning", "diagnosis"},
-    {"cli"},
+    {"doctor"},
+    {"api", "cli"},
     {"__main__"},
 )
 ROOMS = {
@@ -122,7 +123,21 @@ except SystemExit:
 
 
 @pytest.mark.parametrize(
-    "module", ["reporting", "report.write", "analysis", "statistics", "preparation", "cohort.load"]
+    "module",
+    [
+        "reporting",
+        "report.write",
+        "analysis",
+        "statistics",
+        "preparation",
+        "cohort.load",
+        "scoring.score",
+        "verification",
+        "comparison",
+        "planning",
+        "doctor",
+        "api",
+    ],
 )
 def test_audit_score_and_report_never_import_torch(module: str) -> None:
     loaded = loaded_after(f"import tapfm_eval.{module}")

@@ -27,7 +27,7 @@ def comparisons(panels: Sequence[Panel], protocol: Protocol) -> Iterator[Compari
             pairs = list(itertools.combinations(arms, 2))
         for panel in panels:
             for target in (*panel.targets, "macro"):
-                differences = [_difference(panel, target, a, b, plan.level) for a, b in pairs]
+                differences = [paired_difference(panel, target, a, b, plan.level) for a, b in pairs]
                 adjusted = statistics.adjust_p([d.p_value for d in differences], method=plan.multiplicity)
                 for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
                     yield ComparisonResult(
@@ -35,7 +35,8 @@ def comparisons(panels: Sequence[Panel], protocol: Protocol) -> Iterator[Compari
                     )
 
 
-def _difference(panel: Panel, target: str, a: str, b: str, level: float) -> Comparison:
+def paired_difference(panel: Panel, target: str, a: str, b: str, level: float) -> Comparison:
+    """Arm A minus arm B on one target, or on `macro`; without a test where a class has too few patients."""
     if target == "macro":
         usable = macro_targets(panel, a, b)
         if not usable:

@@ -16,7 +16,11 @@ from tapfm_eval.cli.compare import EXAMPLE as COMPARE_EXAMPLE
 from tapfm_eval.cli.compare import compare
 from tapfm_eval.cli.diagnose import EXAMPLE as DIAGNOSE_EXAMPLE
 from tapfm_eval.cli.diagnose import diagnose_blocks
+from tapfm_eval.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
+from tapfm_eval.cli.doctor import doctor
 from tapfm_eval.cli.pairs import pairs
+from tapfm_eval.cli.plan import EXAMPLE as PLAN_EXAMPLE
+from tapfm_eval.cli.plan import plan
 from tapfm_eval.cli.protocol import ProtocolPath, protocol_app
 from tapfm_eval.cli.score import EXAMPLE as SCORE_EXAMPLE
 from tapfm_eval.cli.score import score
@@ -40,8 +44,10 @@ app.command("split", epilog=SPLIT_EXAMPLE)(split)
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(backbones_app, name="backbones")
 app.command("score", epilog=SCORE_EXAMPLE)(score)
+app.command("plan", epilog=PLAN_EXAMPLE)(plan)
 app.command("compare", epilog=COMPARE_EXAMPLE)(compare)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
+app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 app.command("diagnose-blocks", epilog=DIAGNOSE_EXAMPLE)(diagnose_blocks)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
