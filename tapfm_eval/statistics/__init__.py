@@ -8,7 +8,6 @@ from tapfm_eval.statistics.claims import equivalence as equivalence
 from tapfm_eval.statistics.claims import non_inferiority as non_inferiority
 from tapfm_eval.statistics.claims import superiority as superiority
 from tapfm_eval.statistics.compare import compare_auroc as compare_auroc
-from tapfm_eval.statistics.compare import compare_auroc_unpaired as compare_auroc_unpaired
 from tapfm_eval.statistics.covariance import AurocCovariance as AurocCovariance
 from tapfm_eval.statistics.covariance import Heterogeneity as Heterogeneity
 from tapfm_eval.statistics.covariance import auroc_covariance as auroc_covariance
@@ -24,6 +23,7 @@ from tapfm_eval.statistics.macro import micro_auroc as micro_auroc
 from tapfm_eval.statistics.partial import partial_auroc as partial_auroc
 from tapfm_eval.statistics.records import Comparison as Comparison
 from tapfm_eval.statistics.records import Estimate as Estimate
+from tapfm_eval.statistics.unpaired import compare_auroc_unpaired as compare_auroc_unpaired
 
 # --- everything else: operating points, calibration, net benefit, subgroups, multiplicity, planning (append below) ---
 # isort: split

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def observe(
     targets: bool = False,
     clusters: ArrayLike | None = None,
     strata: ArrayLike | None = None,
-    level: float | None = None,
+    level: float = 0.95,
     suffix: str = "",
 ) -> Observed:
     """Give checked arrays; `scores` maps the name of each arm's argument to an array shaped like `labels`.
@@ -44,13 +45,13 @@ def observe(
     problems: list[Problem] = []
     name = f"labels{suffix}"
     dimensions = 2 if targets else 1
-    label_array = _numbers(labels, name, problems)
+    label_array = as_numbers(labels, name, problems)
     if label_array is not None and (label_array.ndim != dimensions or (targets and label_array.shape[1] == 0)):
         expected = "shape (n, targets) with at least one target" if targets else "shape (n,)"
         remedy = "A single target is labels[:, None]." if targets else "Give one label a row."
         problems.append(Problem(name, expected, f"shape {label_array.shape}", remedy))
         label_array = None
-    arms = [_numbers(values, arm, problems) for arm, values in scores.items()]
+    arms = [as_numbers(values, arm, problems) for arm, values in scores.items()]
     if label_array is None:
         raise StatisticsError(problems)
     _check_labels(label_array, name, problems)
@@ -77,7 +78,7 @@ def split_arms(scores: ArrayLike) -> dict[str, Floats]:
         StatisticsError: the array has other than three dimensions, or no arm.
     """
     problems: list[Problem] = []
-    array = _numbers(scores, "scores", problems)
+    array = as_numbers(scores, "scores", problems)
     if array is not None and (array.ndim != 3 or array.shape[0] == 0):
         remedy = "A single arm is scores[None]."
         problems.append(Problem("scores", "shape (arms, n, targets)", f"shape {array.shape}", remedy))
@@ -86,20 +87,40 @@ def split_arms(scores: ArrayLike) -> dict[str, Floats]:
     return {f"scores[{arm}]": array[arm] for arm in range(array.shape[0])}
 
 
-def check_level(level: float | None, problems: list[Problem], name: str = "level") -> None:
+def number_of(value: object) -> float:
+    """Give what was passed for a number as one; NaN for a truth value, a text, an array or anything else.
+
+    NaN lies in no range, so that one comparison refuses whatever cannot be used.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+
+
+def check_level(level: float, problems: list[Problem], name: str = "level") -> None:
     """Note a confidence level (or another probability called `name`) that lies outside (0, 1)."""
-    if level is not None and not 0.0 < level < 1.0:
+    if not 0.0 < number_of(level) < 1.0:
         problems.append(Problem(name, "a number between 0 and 1", repr(level), "0.95 gives a 95 % interval."))
 
 
-def check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
+def check_choice(value: object, choices: tuple[str, ...], name: str) -> None:
     """Raise unless `value` is one of the names that the argument `name` knows.
 
     Raises:
         StatisticsError: it is not.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise StatisticsError(Problem(name, "one of " + ", ".join(choices), repr(value), "Names are case-sensitive."))
+
+
+def check_flag(value: object, name: str) -> None:
+    """Raise unless the argument `name` is a truth value.
+
+    Raises:
+        StatisticsError: it is not.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise StatisticsError(Problem(name, "True or False", repr(value), ""))
 
 
 def check_random(rng: np.random.Generator | None, replicates: int, method: str) -> np.random.Generator:
@@ -140,7 +161,7 @@ def is_missing(value: object) -> bool:
         return True
 
 
-def _numbers(values: ArrayLike, name: str, problems: list[Problem]) -> Floats | None:
+def as_numbers(values: ArrayLike, name: str, problems: list[Problem]) -> Floats | None:
     """Give the values as float64 (ranks of float32 would tie what is distinct), or note why that cannot be."""
     try:
         array = np.asarray(values)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit, ndtr, stdtrit, xlog1py, xlogy
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice
+from tapfm_eval.statistics.border import Floats, check_choice, number_of
 from tapfm_eval.statistics.chi_squared import ChiSquaredTest, chi_squared_test
 from tapfm_eval.statistics.logistic import (
     LogisticFit,
@@ -100,9 +100,9 @@ def calibration(
     """
     check_choice(interval, INTERVALS, "interval")
     problems: list[Problem] = []
-    if isinstance(bins, bool) or bins < 2:
-        problems.append(Problem("bins", "at least 2", repr(bins), "Ten is usual."))
-    if clip is not None and not 0 < clip < 0.5:
+    if not (number_of(bins) >= 2 and number_of(bins).is_integer()):
+        problems.append(Problem("bins", "a whole number, 2 or more", repr(bins), "Ten is usual."))
+    if clip is not None and not 0 < number_of(clip) < 0.5:
         problems.append(Problem("clip", "between 0 and 0.5", repr(clip), "1e-6 is usual."))
     try:
         rows = known_rows(labels, probabilities, level=level, name="probabilities", probabilities=True)

@@ -1,4 +1,4 @@
-"""Differences of two AUROCs: paired and unpaired, DeLong, bootstrap and permutation."""
+"""Differences of two AUROCs on the same patients: DeLong, bootstrap and permutation. Different patients: `unpaired`."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Observed, check_choice, check_random, observe
+from tapfm_eval.statistics.border import Observed, check_choice, check_flag, check_random, observe
 from tapfm_eval.statistics.covariance import AurocCovariance, Spread, covariance_of, spread
 from tapfm_eval.statistics.estimate import strata_note
 from tapfm_eval.statistics.hypotheses import (
@@ -16,16 +16,16 @@ from tapfm_eval.statistics.hypotheses import (
     ask,
     decide,
     no_difference,
+    permutation_p,
     statistic_and_p,
     undecided,
     wording,
 )
 from tapfm_eval.statistics.records import Comparison
 from tapfm_eval.statistics.resampling import bootstrap_limits, exchanged_differences, resampled_aurocs
+from tapfm_eval.statistics.unpaired import NO_INTERVAL, UNPAIRED_TESTS, decide_unpaired
 
 PAIRED_TESTS = {"t": "Satterthwaite t", "z": "z"}
-UNPAIRED_TESTS = {"t": "Welch t", "satterthwaite": "Satterthwaite t", "z": "z"}
-NO_INTERVAL = "both AUROCs have no sampling variance, so that their difference has no interval"
 
 
 def compare_auroc(
@@ -83,8 +83,7 @@ def compare_auroc(
     (doi:10.1002/sim.2149).
     """
     question = ask(hypothesis, margin, level)
-    if not isinstance(paired, bool | np.bool_):
-        raise StatisticsError(Problem("paired", "True or False", repr(paired), "The test is named by test=."))
+    check_flag(paired, "paired")
     check_choice(test, tuple(PAIRED_TESTS if paired else UNPAIRED_TESTS), "test")
     check_choice(method, ("delong", "bootstrap", "permutation"), "method")
     if method != "delong" and not paired:
@@ -100,7 +99,7 @@ def compare_auroc(
     note = strata_note(aurocs)
     if not paired:
         arms = (spread(aurocs, [[1.0], [0.0]]), spread(aurocs, [[0.0], [1.0]]))
-        return _decide_unpaired(arms, (part.patients, part.patients), test, question, counts, note)
+        return decide_unpaired(arms, (part.patients, part.patients), test, question, counts, note)
     difference = spread(aurocs, [[1.0], [-1.0]])
     if generator is None or np.isnan(difference.value):
         return _decide_paired(observed, aurocs, difference, test, question, counts, note)
@@ -109,61 +108,6 @@ def compare_auroc(
         return _bootstrap(observed, difference, question, counts, fewest, generator, replicates, note)
     by_test = _decide_paired(observed, aurocs, difference, test, question, counts, note)
     return _permutation(observed, by_test, question, generator, replicates, note)
-
-
-def compare_auroc_unpaired(
-    labels_a: ArrayLike,
-    scores_a: ArrayLike,
-    labels_b: ArrayLike,
-    scores_b: ArrayLike,
-    *,
-    test: str = "t",
-    level: float = 0.95,
-    hypothesis: str = "two-sided",
-    margin: float | None = None,
-    clusters_a: ArrayLike | None = None,
-    clusters_b: ArrayLike | None = None,
-    strata_a: ArrayLike | None = None,
-    strata_b: ArrayLike | None = None,
-) -> Comparison:
-    """Give the difference AUROC(A) - AUROC(B) between two groups of different patients, with interval and test.
-
-    Args:
-        labels_a: (n_a,), 0, 1, or NaN where unknown; labels_b: (n_b,). The scores likewise.
-        test: "t" refers the ratio to Student's t with Welch's df from all patients of each group, as pROC: nearly the
-            normal distribution, and liberal with few positives (type I error .11 at nominal .05 with 3 in each group);
-            "satterthwaite" takes the df from the positive and negative parts of both groups (.02 to .05 there); "z" the
-            normal distribution. All are liberal if one group has few positives and the other many: .14 to .16 with 5
-            against 50 at AUROC .85.
-        level, hypothesis, margin: as `compare_auroc`.
-        clusters_a: (n_a,), the patient of each row of A; clusters_b likewise. No patient may be in both groups.
-        strata_a: (n_a,), as `compare_auroc`; strata_b likewise.
-
-    Returns:
-        n, positives and clusters are sums over both groups. Where the difference has no variance: p = 1 if it is 0, NaN
-        with a reason otherwise.
-
-    Raises:
-        StatisticsError: as `compare_auroc`.
-
-    Source: DeLong, DeLong & Clarke-Pearson 1988 (doi:10.2307/2531595).
-    """
-    question = ask(hypothesis, margin, level)
-    check_choice(test, tuple(UNPAIRED_TESTS), "test")
-    groups = [
-        covariance_of(observe(labels, {f"scores{suffix}": scores}, clusters=clusters, strata=strata, suffix=suffix))
-        for suffix, labels, scores, clusters, strata in (
-            ("_a", labels_a, scores_a, clusters_a, strata_a),
-            ("_b", labels_b, scores_b, clusters_b, strata_b),
-        )
-    ]
-    first, second = (group.by_target[0] for group in groups)
-    positives = first.positives + second.positives
-    patients = (first.patients, second.patients)
-    counts = Counts(positives + first.negatives + second.negatives, positives, sum(patients))
-    spreads = (spread(groups[0], [[1.0]]), spread(groups[1], [[1.0]]))
-    note = next((found for found in map(strata_note, groups) if found), "")
-    return _decide_unpaired(spreads, patients, test, question, counts, note)
 
 
 def _decide_paired(
@@ -185,27 +129,6 @@ def _decide_paired(
                 question, counts, method, df=df, interval=interval, reason=None if interval else NO_INTERVAL
             )
     return decide(replace(difference, df=np.inf) if test == "z" else difference, question, counts, method)
-
-
-def _decide_unpaired(
-    arms: tuple[Spread, Spread], patients: tuple[int, int], test: str, question: Question, counts: Counts, note: str
-) -> Comparison:
-    """Give the comparison of two independent AUROCs."""
-    first, second = arms
-    method = f"unpaired DeLong, {UNPAIRED_TESTS[test]}{note}"
-    variance = first.variance + second.variance
-    value = first.value - second.value
-    reasons = [f"{name}: {arm.reason}" for name, arm in (("A", first), ("B", second)) if arm.reason]
-    df = np.inf
-    if test != "z" and variance > 0:
-        degrees = (first.df, second.df) if test == "satterthwaite" else tuple(count - 1.0 for count in patients)
-        squares = (arm.variance**2 / nu for arm, nu in zip(arms, degrees, strict=True) if arm.variance > 0)
-        df = variance**2 / sum(squares)
-    if variance == 0.0 and value == 0.0:
-        reason = None if test == "z" else NO_INTERVAL
-        df = np.inf if test == "z" else np.nan
-        return no_difference(question, counts, method, df=df, interval=test == "z", reason=reason)
-    return decide(Spread(value, variance, df, "; ".join(reasons) or None), question, counts, method)
 
 
 def _bootstrap(
@@ -236,15 +159,7 @@ def _permutation(
     observed: Observed, by_test: Comparison, question: Question, rng: np.random.Generator, replicates: int, note: str
 ) -> Comparison:
     exchanged = exchanged_differences(observed, rng, replicates)
-    value, dust = by_test.value, 1e-12
-    match question.hypothesis:
-        case "superiority":
-            extreme = exchanged >= value - dust
-        case "inferiority":
-            extreme = exchanged <= value + dust
-        case _:
-            extreme = np.abs(exchanged) >= abs(value) - dust
-    p_value = (1.0 + float(extreme.sum())) / (1.0 + replicates)
+    p_value = permutation_p(by_test.value, exchanged, question)
     method = f"permutation test (ranks exchanged within patients, {replicates} replicates){note}{wording(question)}"
     return replace(by_test, p_value=p_value, method=f"{method}; interval: {by_test.method}")
 

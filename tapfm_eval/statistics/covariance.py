@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, fdtrc
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, Observed, check_choice, observe, split_arms
+from tapfm_eval.statistics.border import Floats, Observed, as_numbers, check_choice, number_of, observe, split_arms
 from tapfm_eval.statistics.influence import TargetInfluence, target_influence
 
 
@@ -124,7 +124,10 @@ def spread(aurocs: AurocCovariance, weights: ArrayLike) -> Spread:
     Raises:
         StatisticsError: `weights` has another shape or is not finite.
     """
-    array = np.asarray(weights, dtype=np.float64)
+    problems: list[Problem] = []
+    array = as_numbers(weights, "weights", problems)
+    if array is None:
+        raise StatisticsError(problems)
     if array.shape != aurocs.aurocs.shape or not np.isfinite(array).all():
         expected = f"finite weights of shape {aurocs.aurocs.shape}, (arms, targets)"
         remedy = "Give one weight an arm and target, 0 for those not in the contrast."
@@ -181,12 +184,14 @@ def heterogeneity(
         StatisticsError: shapes disagree, fewer than two estimates, an unknown test, or test="f" without a finite df.
     """
     check_choice(test, ("chi2", "f"), "test")
-    values, matrix = np.asarray(estimates, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
-    problems = []
+    problems: list[Problem] = []
+    values, matrix = as_numbers(estimates, "estimates", problems), as_numbers(covariance, "covariance", problems)
+    if values is None or matrix is None:
+        raise StatisticsError(problems)
     if values.ndim != 1 or values.size < 2 or matrix.shape != (values.size, values.size):
         got = f"shapes {values.shape} and {matrix.shape}"
         problems.append(Problem("estimates, covariance", "shapes (K,) and (K, K) with K of 2 or more", got, ""))
-    if test == "f" and not 0 < df < np.inf:
+    if test == "f" and not 0 < number_of(df) < np.inf:
         problems.append(Problem("df", "a positive number for test='f'", repr(df), "Smaller class less 1, say."))
     if problems:
         raise StatisticsError(problems)
@@ -227,10 +232,20 @@ def auroc_heterogeneity(
         StatisticsError: fewer than two components, or one that does not exist.
     """
     arms, targets = aurocs.aurocs.shape
-    wrong = [pair for pair in components if not (0 <= pair[0] < arms and 0 <= pair[1] < targets)]
-    if wrong:
-        expected = f"(arm, target) below ({arms}, {targets})"
-        raise StatisticsError(Problem("components", expected, str(wrong[0]), "Count arms and targets from 0."))
+    check_choice(test, ("chi2", "f"), "test")
+    problems: list[Problem] = []
+    array = as_numbers(components, "components", problems)
+    expected = f"(arm, target) pairs below ({arms}, {targets})"
+    remedy = "Count arms and targets from 0."
+    if array is not None and (array.ndim != 2 or array.shape[1] != 2):
+        problems.append(Problem("components", expected, f"shape {array.shape}", remedy))
+    elif array is not None:
+        inside = (array >= 0) & (array < (arms, targets)) & (array == np.floor(array))
+        if not inside.all():
+            wrong = array[~inside.all(axis=1)][0]
+            problems.append(Problem("components", expected, f"({wrong[0]:g}, {wrong[1]:g})", remedy))
+    if problems:
+        raise StatisticsError(problems)
     index = [arm * targets + target for arm, target in components]
     parts = [aurocs.by_target[target] for _, target in components]
     smallest = min((min(part.positive_df, part.negative_df) for part in parts), default=0)

@@ -29,8 +29,10 @@ def covariate_design(covariates: Mapping[str, ArrayLike], keep: np.ndarray) -> D
         StatisticsError: no covariate, a wrong length, or a missing value in a row that is kept.
     """
     problems: list[Problem] = []
-    if not covariates:
-        problems.append(Problem("covariates", "at least one", "none", "Name one, e.g. {'site': sites}."))
+    given: object = covariates  # whatever the annotation promises
+    if not isinstance(given, Mapping) or not given:
+        expected, got = "a mapping from at least one name to values", repr(given)
+        raise StatisticsError(Problem("covariates", expected, got, "Name one, e.g. {'site': sites}."))
     columns: list[Floats] = []
     codes: list[Codes] = []
     for name, values in covariates.items():

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice
+from tapfm_eval.statistics.border import check_choice, check_random, name_array, number_of
 from tapfm_eval.statistics.chi_squared import ChiSquaredTest, chi_squared_test
 from tapfm_eval.statistics.covariates import covariate_design
 from tapfm_eval.statistics.estimate import auroc
@@ -58,10 +58,10 @@ def covariate_auroc(
     Raises:
         StatisticsError: for malformed labels, a missing covariate, fewer than two folds.
     """
-    if isinstance(folds, bool) or folds < 2:
-        raise StatisticsError(Problem("folds", "at least 2", repr(folds), "Five is usual."))
-    label_array = np.asarray(labels)
-    rows = known_rows(labels, np.zeros(label_array.shape), level=level)
+    if not (number_of(folds) >= 2 and number_of(folds).is_integer()):
+        raise StatisticsError(Problem("folds", "a whole number, 2 or more", repr(folds), "Five is usual."))
+    rng = check_random(rng, 2, "covariate_auroc")
+    rows = known_rows(labels, np.zeros(np.shape(name_array(labels))), level=level)
     design = covariate_design(covariates, rows.known)
     used = min(folds, rows.positives, rows.negatives)
     name = f"{used}-fold cross-validated ridge logistic regression"

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice
+from tapfm_eval.statistics.border import as_numbers, check_choice
 from tapfm_eval.statistics.proportions import mover_distance, normal_quantile, proportion_limits
 from tapfm_eval.statistics.records import Comparison, Estimate
 from tapfm_eval.statistics.single import known_rows
@@ -81,8 +81,9 @@ def net_benefit(
     (0.0, 0.0)
     """
     check_choice(interval, INTERVALS, "interval")
-    cuts = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
     problems: list[Problem] = []
+    numbers = as_numbers(thresholds, "thresholds", problems)
+    cuts = np.atleast_1d(np.empty(0) if numbers is None else numbers)
     outside = cuts[~((cuts > 0) & (cuts < 1))]
     if outside.size or cuts.ndim != 1:
         got = f"{outside.size} outside, first {outside.flat[0]:g}" if outside.size else f"{cuts.ndim} dimensions"

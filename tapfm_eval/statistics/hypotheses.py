@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, check_level
+from tapfm_eval.statistics.border import Floats, check_choice, check_level, number_of
 from tapfm_eval.statistics.covariance import Spread
 from tapfm_eval.statistics.records import Comparison
 
@@ -43,7 +43,7 @@ def ask(hypothesis: str, margin: float | None, level: float) -> Question:
     problems: list[Problem] = []
     check_level(level, problems)
     if hypothesis in WITH_MARGIN:
-        if margin is None or not 0.0 < margin < 1.0:
+        if not 0.0 < number_of(margin) < 1.0:
             remedy = "State it on the AUROC scale, fixed before the data were seen."
             problems.append(Problem("margin", f"a number in (0, 1) for {hypothesis}", repr(margin), remedy))
     elif margin is not None:
@@ -121,6 +121,19 @@ def statistic_and_p(value: float, error: float, df: float, question: Question) -
             return max(tests, key=lambda one_sided: one_sided[1])
         case _:
             return above, 2.0 * _tail(-abs(above), df)
+
+
+def permutation_p(observed: float, exchanged: Floats, question: Question) -> float:
+    """Give the share of permutations at least as extreme as the data, which count as one of them: never 0."""
+    dust = 1e-12
+    match question.hypothesis:
+        case "superiority":
+            extreme = exchanged >= observed - dust
+        case "inferiority":
+            extreme = exchanged <= observed + dust
+        case _:
+            extreme = np.abs(exchanged) >= abs(observed) - dust
+    return (1.0 + float(extreme.sum())) / (1.0 + exchanged.size)
 
 
 def wording(question: Question) -> str:

@@ -60,16 +60,15 @@ def newcombe5_limits(auroc: ArrayLike, pair_term: ArrayLike, placement_term: Arr
         result: NDArray[np.bool_] = (a - theta) ** 2 > accepted
         return result
 
-    limits = []
-    for end in (0.0, 1.0):
-        far, near = np.full(a.shape, end), np.array(a)
-        for _ in range(60):  # bisection to the last bit: the near side is accepted, the far side is not
-            middle = 0.5 * (far + near)
-            out = outside(middle)
-            far, near = np.where(out, middle, far), np.where(out, near, middle)
-        # at A = end the estimate is its own limit
-        limits.append(np.where(np.isnan(a + pair + placement), np.nan, np.where(a == end, end, near)))
-    return limits[0], limits[1]
+    ends = np.array([0.0, 1.0]).reshape(2, *[1] * a.ndim)
+    far, near = np.broadcast_to(ends, (2, *a.shape)), np.broadcast_to(a, (2, *a.shape))
+    for _ in range(60):  # bisection to the last bit: the near side is accepted, the far side is not
+        middle = 0.5 * (far + near)
+        out = outside(middle)
+        far, near = np.where(out, middle, far), np.where(out, near, middle)
+    # at A = end the estimate is its own limit
+    lower, upper = np.where(np.isnan(a + pair + placement), np.nan, np.where(a == ends, ends, near))
+    return lower, upper
 
 
 def logit_t_limits(
@@ -78,8 +77,10 @@ def logit_t_limits(
     """Give `logit_limits` with Student's t, or `newcombe5_limits` where A is 0 or 1 or the variance is 0 or NaN."""
     variance = np.asarray(variance, dtype=np.float64)
     by_t = logit_limits(auroc, variance, level, df)
-    by_score = newcombe5_limits(auroc, pair_term, placement_term, level)
     stands_in = np.isnan(by_t[0]) | ~(variance > 0)
+    if not stands_in.any():  # solving for the score limits takes longer than all the rest
+        return by_t
+    by_score = newcombe5_limits(auroc, pair_term, placement_term, level)
     return np.where(stands_in, by_score[0], by_t[0]), np.where(stands_in, by_score[1], by_t[1])
 
 
@@ -87,9 +88,12 @@ def envelope_limits(
     auroc: ArrayLike, variance: ArrayLike, df: ArrayLike, pair_term: ArrayLike, placement_term: ArrayLike, level: float
 ) -> Limits:
     """Give the smaller lower and the larger upper limit of `newcombe5_limits` and `logit_t_limits`."""
-    by_t = logit_t_limits(auroc, variance, df, pair_term, placement_term, level)
+    variance = np.asarray(variance, dtype=np.float64)
+    by_t = logit_limits(auroc, variance, level, df)
     by_score = newcombe5_limits(auroc, pair_term, placement_term, level)
-    return np.minimum(by_t[0], by_score[0]), np.maximum(by_t[1], by_score[1])
+    alone = np.isnan(by_t[0]) | ~(variance > 0)  # where the score limits stand in, they are both
+    outer = np.minimum(by_t[0], by_score[0]), np.maximum(by_t[1], by_score[1])
+    return np.where(alone, by_score[0], outer[0]), np.where(alone, by_score[1], outer[1])
 
 
 def is_small(auroc: ArrayLike, positive_patients: ArrayLike, negative_patients: ArrayLike) -> NDArray[np.bool_]:

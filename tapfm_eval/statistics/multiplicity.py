@@ -1,13 +1,14 @@
 """What many tests allow one to claim: adjusted p-values over a declared family, and gates in declared order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tapfm_eval.errors import Problem, StatisticsError
+from tapfm_eval.statistics.border import as_numbers, number_of
 
 ADJUSTMENTS = ("holm", "hochberg", "hommel", "bh", "by", "bonferroni", "sidak")
 GATE_ADJUSTMENTS = ("holm", "hochberg", "hommel", "bonferroni", "sidak")
@@ -49,7 +50,7 @@ def adjust_p(p_values: ArrayLike, *, method: str = "holm") -> NDArray[np.float64
     >>> adjust_p([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    name = method.lower()
+    name = str(method).lower()
     if name not in ADJUSTMENTS:
         raise StatisticsError(Problem("method", " or ".join(ADJUSTMENTS), repr(method), "Choose one of them."))
     values = _checked_p_values("p_values", p_values)
@@ -84,16 +85,20 @@ def gatekeeping(families: Sequence[ArrayLike], *, alpha: float = 0.05, method: s
     >>> [gate.adjusted for gate in gatekeeping([[0.01], [0.03], [0.02]])]
     [(0.01,), (0.03,), (0.03,)]
     """
+    given: object = families  # whatever the annotation promises
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+        remedy = "Give one list of p-values a family."
+        raise StatisticsError(Problem("families", "a list of lists of p-values", repr(families), remedy))
     checked = [_checked_p_values(f"families, number {i + 1}", family) for i, family in enumerate(families)]
     problems = [
         Problem(f"families, number {i + 1}", "at least one p-value", "none", "Remove the empty family.")
         for i, family in enumerate(checked)
         if family.size == 0
     ]
-    if method not in GATE_ADJUSTMENTS:
+    if str(method) not in GATE_ADJUSTMENTS:
         allowed = " or ".join(GATE_ADJUSTMENTS)
         problems.append(Problem("method", allowed, repr(method), "A gate needs familywise control."))
-    if not 0 < alpha < 1:
+    if not 0 < number_of(alpha) < 1:
         problems.append(Problem("alpha", "between 0 and 1", repr(alpha), "Write 0.05 for 5 %."))
     if problems:
         raise StatisticsError(problems)
@@ -134,11 +139,10 @@ def _adjusted(p: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 
 
 def _checked_p_values(where: str, p_values: ArrayLike) -> NDArray[np.float64]:
-    try:
-        values = np.asarray(p_values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise StatisticsError(Problem(where, "a list of numbers", repr(p_values), "Use NaN for missing.")) from None
     problems: list[Problem] = []
+    values = as_numbers(p_values, where, problems)
+    if values is None:
+        raise StatisticsError(problems)
     if values.ndim != 1:
         problems.append(Problem(where, "one dimension", f"{values.ndim}", "Flatten the p-values of the family."))
     outside = int(((values < 0) | (values > 1)).sum())

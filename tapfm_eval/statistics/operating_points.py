@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice
+from tapfm_eval.statistics.border import check_choice, number_of
 from tapfm_eval.statistics.predictive_values import PredictiveValues, likelihood_ratios, predictive_values
 from tapfm_eval.statistics.proportions import (
     PROPORTION_METHODS,
@@ -222,10 +222,8 @@ def rule_out_rule_in(
 
 
 def _check_threshold(where: str, threshold: float) -> None:
-    if math.isnan(threshold):
-        raise StatisticsError(
-            Problem(where, "a number", "nan", "The rule found no threshold on validation: see its reason.")
-        )
+    if math.isnan(number_of(threshold)):
+        raise StatisticsError(Problem(where, "a number", repr(threshold), "NaN: the rule found none on validation."))
 
 
 def _from_counts(

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice, check_random, observe
+from tapfm_eval.statistics.border import Floats, check_choice, check_flag, check_random, number_of, observe
 from tapfm_eval.statistics.records import Estimate
 from tapfm_eval.statistics.resampling import bootstrap_limits, resampled
 
@@ -46,9 +46,10 @@ def partial_auroc(
     Source: McClish 1989 (doi:10.1177/0272989X8900900307).
     """
     check_choice(focus, ("specificity", "sensitivity"), "focus")
-    if not 0.0 <= at_least < 1.0:
+    if not 0.0 <= number_of(at_least) < 1.0:
         remedy = "0.9 takes the part from 0.9 to 1."
         raise StatisticsError(Problem("at_least", "a number in [0, 1)", repr(at_least), remedy))
+    check_flag(corrected, "corrected")
     generator = check_random(rng, replicates, "bootstrap")
     observed = observe(labels, {"scores": scores}, clusters=clusters, level=level)
     known = ~np.isnan(observed.labels[:, 0])

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice
+from tapfm_eval.statistics.border import check_choice, number_of
 
 ALTERNATIVES = ("two-sided", "one-sided")
 _NULL_VARIANCE = 0.0792  # Obuchowski's variance constant at AUROC 0.5, as printed
@@ -133,13 +133,13 @@ def check_planned(alternative: str, **values: float) -> None:
     problems = []
     for name, value in values.items():
         if name == "auroc":
-            if not 0.5 < value < 1:
+            if not 0.5 < number_of(value) < 1:
                 remedy = "Power is about telling a score from guessing."
                 problems.append(Problem(name, "strictly between 0.5 and 1", repr(value), remedy))
         elif name in ("alpha", "power"):
-            if not 0 < value < 1:
+            if not 0 < number_of(value) < 1:
                 problems.append(Problem(name, "strictly between 0 and 1", repr(value), "Write 0.05 for 5 %."))
-        elif not 0 < value < math.inf:
+        elif not 0 < number_of(value) < math.inf:
             problems.append(Problem(name, "above 0", repr(value), "Count patients."))
     if not problems and values.get("power", 1.0) <= values["alpha"]:
         remedy = "Guessing has a power of alpha."

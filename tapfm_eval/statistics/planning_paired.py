@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, observe
+from tapfm_eval.statistics.border import check_choice, number_of, observe
 from tapfm_eval.statistics.covariance import covariance_of
 from tapfm_eval.statistics.planning import check_planned, z_alpha_of
 
@@ -90,7 +90,7 @@ def binormal_moments(
     problems = [
         Problem(name, "at least 0.5 and below 1", repr(value), "Orient both scores so that larger means positive.")
         for name, value in (("auroc_a", auroc_a), ("auroc_b", auroc_b))
-        if not 0.5 <= value < 1
+        if not 0.5 <= number_of(value) < 1
     ]
     problems += correlation_problems(correlation_positives, correlation_negatives)
     if problems:
@@ -133,7 +133,8 @@ def power_paired_auroc(
         null: `difference` or `reference`.
 
     Returns:
-        PairedPower; NaN with a reason where the moments are not estimable or the difference has no variance.
+        PairedPower; NaN with a reason where the moments are not estimable, the difference has no variance, or A and B
+        vary together more than A does alone (null="reference").
 
     Raises:
         StatisticsError: listing every argument outside its range.
@@ -142,7 +143,7 @@ def power_paired_auroc(
     """
     check_planned(alternative, positives=positives, negatives=negatives, alpha=alpha)
     null_variance, variance = _difference_variances(moments, negatives / positives, null)
-    reason = _why_no_difference(moments, variance)
+    reason = _why_not_estimable(moments, null_variance, variance)
     power = math.nan
     if reason is None:
         difference = abs(moments.auroc_a - moments.auroc_b)
@@ -175,7 +176,7 @@ def sample_size_paired_auroc(
         null: see `power_paired_auroc`.
 
     Returns:
-        PairedPower; NaN with a reason where there is no difference to find.
+        PairedPower; NaN with a reason where there is no difference to find, and as `power_paired_auroc`.
 
     Raises:
         StatisticsError: listing every argument outside its range; `ratio` missing for `binormal_moments`.
@@ -183,18 +184,18 @@ def sample_size_paired_auroc(
     Source: as `power_paired_auroc`.
     """
     used = moments.ratio if ratio is None else ratio
-    if ratio is None and math.isnan(used) and moments.reason is None:
+    if ratio is None and math.isnan(moments.ratio) and moments.reason is None:
         remedy = "Give (1 - prevalence) / prevalence."
         raise StatisticsError(Problem("ratio", "a number, as there is no pilot study", "None", remedy))
     check_planned(alternative, power=power, alpha=alpha, **({} if moments.reason else {"ratio": used}))
     null_variance, variance = _difference_variances(moments, used, null)
-    reason = _why_no_difference(moments, variance)
+    reason = _why_not_estimable(moments, null_variance, variance)
     if reason is None and moments.auroc_a == moments.auroc_b:
         reason = "the two AUROCs are equal: no number of patients tells them apart"
     positives = math.nan
     if reason is None:
         z_beta = float(ndtri(power))
-        spread = z_alpha_of(alpha, alternative) * math.sqrt(max(0.0, null_variance)) + z_beta * math.sqrt(variance)
+        spread = z_alpha_of(alpha, alternative) * math.sqrt(null_variance) + z_beta * math.sqrt(variance)
         positives = (spread / (moments.auroc_a - moments.auroc_b)) ** 2
     a, b = moments.auroc_a, moments.auroc_b
     return PairedPower(
@@ -207,7 +208,7 @@ def correlation_problems(positives: float, negatives: float) -> list[Problem]:
     return [
         Problem(name, "between -1 and 1", repr(value), "0.5 is a fair first guess.")
         for name, value in (("correlation_positives", positives), ("correlation_negatives", negatives))
-        if not -1 <= value <= 1
+        if not -1 <= number_of(value) <= 1
     ]
 
 
@@ -228,7 +229,11 @@ def _difference_variances(moments: PairedMoments, ratio: float, null: str) -> tu
     return (2 * a - 2 * c if null == "reference" else variance), variance
 
 
-def _why_no_difference(moments: PairedMoments, variance: float) -> str | None:
+def _why_not_estimable(moments: PairedMoments, null_variance: float, variance: float) -> str | None:
     if moments.reason is not None:
         return moments.reason
-    return None if variance > 1e-14 else "the difference has no variance"
+    if not variance > 1e-14:
+        return "the difference has no variance"
+    if null_variance < 0:
+        return "the covariance exceeds the variance of A, so that B cannot vary like A; use null='difference'"
+    return None

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_random
+from tapfm_eval.statistics.border import check_random, number_of
 from tapfm_eval.statistics.compare import compare_auroc
 from tapfm_eval.statistics.estimate import auroc
 from tapfm_eval.statistics.planning_paired import PairedPower, correlation_problems
@@ -62,7 +62,7 @@ def expected_interval(
     """
     rng = check_random(rng, replicates, "expected_interval")
     problems = study_problems(positives, negatives, auroc_true=auroc_true, level=level)
-    if not spread > 0:
+    if not 0 < number_of(spread) < math.inf:
         problems.append(Problem("spread", "above 0", repr(spread), "1 is equal spread."))
     if problems:
         raise StatisticsError(problems)
@@ -148,10 +148,10 @@ def study_problems(positives: int, negatives: int, **shares: float) -> list[Prob
     problems = [
         Problem(name, "a whole number, 1 or more", repr(value), "Count patients.")
         for name, value in (("positives", positives), ("negatives", negatives))
-        if isinstance(value, bool) or value < 1 or value != int(value)
+        if not (number_of(value) >= 1 and number_of(value).is_integer())
     ]
     return problems + [
         Problem(name, "strictly between 0 and 1", repr(value), "Write 0.95 for 95 %.")
         for name, value in shares.items()
-        if not 0 < value < 1
+        if not 0 < number_of(value) < 1
     ]

@@ -1,21 +1,27 @@
 """How pure are the patients ranked first: precision-recall curve and average precision, beside the prevalence."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import coo_array
 from scipy.special import expit, logit, stdtrit
 
-from tapfm_eval.statistics.border import Codes, Floats, check_choice, check_random
+from tapfm_eval.statistics.border import Floats, check_choice, check_random
+from tapfm_eval.statistics.precision_steps import (
+    Steps,
+    average_precisions,
+    influence_error,
+    resampled_precisions,
+    steps_of,
+)
 from tapfm_eval.statistics.proportions import normal_quantile, proportion, proportion_limits
 from tapfm_eval.statistics.records import Estimate
-from tapfm_eval.statistics.resampling import CHUNK, draw_times, percentile_limits
-from tapfm_eval.statistics.single import Rows, known_rows
+from tapfm_eval.statistics.resampling import percentile_limits
+from tapfm_eval.statistics.single import known_rows
 
 METHODS = ("auto", "bootstrap-logit", "bootstrap", "linear-logit", "logit", "binomial", "envelope")
+RESAMPLED = ("bootstrap-logit", "bootstrap", "envelope")
 SMALL_POSITIVES = 100  # positive patients below which `auto` is the envelope
 MANY_POSITIVES = 1000  # positive patients from which `auto` needs no resampling
 _DUST = 1e-12  # differences of average precisions below this are rounding
@@ -114,164 +120,86 @@ def average_precision(
     if not rows.positives:
         absent = "no positives" if rows.n else "no row with a known label"
         return Estimate(math.nan, math.nan, math.nan, level, method, rows.n, 0, rows.patients, absent)
-    steps = _steps(rows)
-    value = float(_average_precisions(steps.positive_counts[None], steps.negative_counts[None])[0])
-    name, lower, upper = method, math.nan, math.nan
-    reason: str | None
-    if not rows.negatives:
-        reason = "limits: no negatives, so that every precision is 1"
-    else:
-        name, lower, upper, reason = _limits(rows, steps, value, method, level, generator, replicates)
-    return Estimate(value, lower, upper, level, name, rows.n, rows.positives, rows.patients, reason)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Steps:
-    """Rows by the distinct scores of positives, descending, which is where recall grows."""
-
-    step: Codes  # (n,) the first step whose score the row reaches; `steps` below all positives
-    positive_counts: Codes  # (steps,) positives at each
-    negative_counts: Codes  # (steps,) negatives that reach it, but not the one before
-    units: Codes  # (n,) patient of each row as 0..patients-1
-    groups: tuple[Codes, ...]  # patients with positive rows only, negative rows only, both; none of them empty
-    positive_patients: int
-
-
-def _steps(rows: Rows) -> _Steps:
-    distinct = np.unique(rows.scores[rows.positive])
-    step = distinct.size - np.searchsorted(distinct, rows.scores, side="right")
-    units = np.arange(rows.n) if rows.clusters is None else np.unique(rows.clusters, return_inverse=True)[1]
-    kind = np.zeros(int(units.max()) + 1, dtype=np.intp)
-    np.bitwise_or.at(kind, units, np.where(rows.positive, 1, 2))
-    groups = (np.flatnonzero(kind == value) for value in (1, 2, 3))
-    return _Steps(
-        step=step,
-        positive_counts=np.bincount(step[rows.positive], minlength=distinct.size),
-        negative_counts=np.bincount(step[~rows.positive], minlength=distinct.size + 1)[:-1],
-        units=units,
-        groups=tuple(group for group in groups if group.size),
-        positive_patients=int((kind != 2).sum()),
-    )
-
-
-def _limits(
-    rows: Rows, steps: _Steps, value: float, method: str, level: float, rng: np.random.Generator, replicates: int
-) -> tuple[str, float, float, str | None]:
-    """Name of the interval, its limits, and why they are NaN."""
-    m = steps.positive_patients
-    if method == "logit":
-        if value >= 1:
-            return method, math.nan, math.nan, "limits: the logit scale has none at an average precision of 1"
-        return method, *_logit_limits(value, 1 / math.sqrt(m * value * (1 - value)), normal_quantile(level)), None
-    binomial = proportion_limits(value * m, m, level, "wilson")
-    if value >= 1:
-        binomial = (binomial[0], 1.0)
-    if method == "binomial":
-        return method, *binomial, None
-    chosen = method
-    if method == "auto":
-        by_size = ((SMALL_POSITIVES, "envelope"), (MANY_POSITIVES, "bootstrap-logit"))
-        chosen = next((rule for size, rule in by_size if m < size), "linear-logit")
-    name = chosen if chosen == "linear-logit" else f"{chosen}, {replicates} replicates"
+    steps = steps_of(rows)
+    value = float(average_precisions(steps.positive_counts[None], steps.negative_counts[None])[0])
+    chosen = chosen_method(method, steps.positive_patients)
+    name = f"{chosen}, {replicates} replicates" if chosen in RESAMPLED else chosen
     if method == "auto":
         name = f"auto: {name}" + (" (small sample)" if chosen == "envelope" else "")
-    draws = np.zeros(0) if chosen == "linear-logit" else _resampled(rows, steps, rng, replicates)
-    varies = m > 1 and (not draws.size or float(np.ptp(draws)) > _DUST)
-    if chosen == "bootstrap" and varies:
-        lower, upper = percentile_limits(draws, level)
-        return f"stratified percentile {name}", min(lower, value), max(upper, value), None
-    if not varies or value >= 1:
-        if method not in ("auto", "envelope"):
-            why = "one positive patient" if m < 2 else "the resampled patients show no variance"
-            return name, math.nan, math.nan, f"limits: {why}"
-        return f"{name} [binomial stands in for bootstrap-logit]", *binomial, None
-    if chosen == "linear-logit":
-        spread = _linear_error(rows, steps, value) / (value * (1 - value))
-    else:
-        # the average precision next below 1 is 1 - 1/(m (m + 1)): one negative above the last of m positives
-        spread = float(logit(np.minimum(draws, 1 - 0.5 / (m * (m + 1)))).std(ddof=1))
-    lower, upper = _logit_limits(value, spread, float(stdtrit(m - 1, 1 - (1 - level) / 2)))
-    if chosen == "envelope":
-        lower, upper = min(binomial[0], lower), max(binomial[1], upper)
-    return name, lower, upper, None
+    elif chosen == "bootstrap":
+        name = f"stratified percentile {name}"
+    if not rows.negatives:
+        nan, reason = math.nan, "limits: no negatives, so that every precision is 1"
+        return Estimate(value, nan, nan, level, method, rows.n, rows.positives, rows.patients, reason)
+    draws = resampled_precisions(steps, generator, replicates) if chosen in RESAMPLED else np.zeros(0)
+    found = precision_limits(steps, value, chosen, level, draws)
+    stands_in = method == "auto" or chosen == "envelope"
+    if stands_in and math.isnan(found.lower):
+        found = precision_limits(steps, value, "binomial", level, draws)
+        replaced = "bootstrap-logit" if chosen == "envelope" else chosen
+        name += f" [binomial stands in for {replaced}]"
+    return Estimate(
+        value, found.lower, found.upper, level, name, rows.n, rows.positives, rows.patients, found.reason
+    )  # fmt: skip
 
 
-def _logit_limits(value: float, spread: float, quantile: float) -> tuple[float, float]:
-    centre, half = float(logit(value)), quantile * spread
-    return float(expit(centre - half)), float(expit(centre + half))
+@dataclass(frozen=True, slots=True)
+class PrecisionLimits:
+    """Limits of an average precision; NaN with a reason."""
+
+    lower: float
+    upper: float
+    reason: str | None = None
 
 
-def _resampled(rows: Rows, steps: _Steps, rng: np.random.Generator, replicates: int) -> Floats:
-    """Average precisions of resampled patients, drawn within those with positive rows, negative rows, and both."""
-    draws = (
-        _rows_drawn(rows, steps, rng, replicates)
-        if rows.clusters is None
-        else (_patients_drawn(rows, steps, rng, replicates))
-    )
-    return np.concatenate([_average_precisions(positives, negatives) for positives, negatives in draws])
+def chosen_method(method: str, positive_patients: int) -> str:
+    """Give the method that `auto` comes down to, or the method itself."""
+    if method != "auto":
+        return method
+    by_size = ((SMALL_POSITIVES, "envelope"), (MANY_POSITIVES, "bootstrap-logit"))
+    return next((rule for size, rule in by_size if positive_patients < size), "linear-logit")
 
 
-def _rows_drawn(
-    rows: Rows, steps: _Steps, rng: np.random.Generator, replicates: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Counts by step (samples, steps) where each row is a patient: only how many fall on each step is drawn."""
-    below = rows.negatives - int(steps.negative_counts.sum())
-    shares = np.append(steps.negative_counts, below) / rows.negatives
-    of_positives = steps.positive_counts / rows.positives
-    count = steps.positive_counts.size
-    for size in _chunks(replicates, 2 * count + 1):
-        positives = rng.multinomial(rows.positives, of_positives, size=size)
-        negatives = rng.multinomial(rows.negatives, shares, size=size)
-        yield positives, negatives[:, :count]
+def precision_limits(steps: Steps, value: float, method: str, level: float, draws: Floats) -> PrecisionLimits:
+    """Give the limits by a method other than `auto`; `draws` are resampled average precisions.
 
-
-def _patients_drawn(
-    rows: Rows, steps: _Steps, rng: np.random.Generator, replicates: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Counts by step (samples, steps) where patients bring several rows."""
-    count, patients = steps.positive_counts.size, int(steps.units.max()) + 1
-    places = (steps.step + np.where(rows.positive, 0, count + 1), steps.units)
-    per_patient = coo_array((np.ones(rows.n), places), shape=(2 * count + 2, patients)).tocsr()
-    for size in _chunks(replicates, max(2 * count + 2, patients)):
-        weights = np.zeros((patients, size))
-        for group in steps.groups:
-            weights[group] = draw_times(group.size, size, rng)
-        by_step = np.asarray(per_patient @ weights).T
-        yield by_step[:, :count], by_step[:, count + 1 : -1]
-
-
-def _chunks(replicates: int, width: int) -> Iterator[int]:
-    """Numbers of replicates whose arrays of this width stay within bounds."""
-    step = max(CHUNK // width, 1)
-    for start in range(0, replicates, step):
-        yield min(step, replicates - start)
-
-
-def _average_precisions(positives: np.ndarray, negatives: np.ndarray) -> Floats:
-    """Average precision of each row of counts by step, (samples, steps) -> (samples,)."""
-    tp = np.cumsum(positives, axis=1, dtype=np.float64)
-    called = tp + np.cumsum(negatives, axis=1)
-    precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
-    result: Floats = (positives * precision).sum(axis=1) / tp[:, -1]
-    return result
-
-
-def _linear_error(rows: Rows, steps: _Steps, value: float) -> float:
-    """Standard error of the average precision from the influence of each patient (infinitesimal jackknife).
-
-    One more positive adds its own precision and raises that of all positives below it; one more negative lowers it.
+    All methods can be asked with the same draws; those outside `RESAMPLED` do not look at them.
     """
-    tp = np.cumsum(steps.positive_counts, dtype=np.float64)
-    called = tp + np.cumsum(steps.negative_counts)
+    m = steps.positive_patients
+    if method == "binomial":
+        lower, upper = proportion_limits(value * m, m, level, "wilson")
+        return PrecisionLimits(lower, 1.0 if value >= 1 else upper)
+    if method == "logit":
+        if value >= 1:
+            return _none("the logit scale has none at an average precision of 1")
+        return _on_logit_scale(value, 1 / math.sqrt(m * value * (1 - value)), normal_quantile(level))
+    if m < 2:
+        return _none("one positive patient")
+    if method in RESAMPLED and float(np.ptp(draws)) <= _DUST:
+        return _none("the resampled patients show no variance")
+    if method == "bootstrap":
+        lower, upper = percentile_limits(draws, level)
+        return PrecisionLimits(min(lower, value), max(upper, value))
+    if value >= 1:
+        return _none("the logit scale has none at an average precision of 1")
+    quantile = float(stdtrit(m - 1, 1 - (1 - level) / 2))
+    if method == "linear-logit":
+        return _on_logit_scale(value, influence_error(steps, value) / (value * (1 - value)), quantile)
+    # the average precision next below 1 is 1 - 1/(m (m + 1)): one negative above the last of m positives
+    by_draws = _on_logit_scale(value, float(logit(np.minimum(draws, 1 - 0.5 / (m * (m + 1)))).std(ddof=1)), quantile)
+    if method == "bootstrap-logit":
+        return by_draws
+    binomial = precision_limits(steps, value, "binomial", level, draws)
+    return PrecisionLimits(min(binomial.lower, by_draws.lower), max(binomial.upper, by_draws.upper))
 
-    def below(gain: Floats) -> Floats:
-        return np.append(np.cumsum((steps.positive_counts * gain)[::-1])[::-1], 0.0)
 
-    of_positive = np.append(tp / called - value, 0.0) + below((called - tp) / called**2)
-    of_negative = -below(tp / called**2)
-    influence = np.where(rows.positive, of_positive[steps.step], of_negative[steps.step]) / rows.positives
-    patients = np.bincount(steps.units, weights=influence)
-    return math.sqrt(sum(float(((patients[g] - patients[g].mean()) ** 2).sum()) for g in steps.groups))
+def _none(why: str) -> PrecisionLimits:
+    return PrecisionLimits(math.nan, math.nan, f"limits: {why}")
+
+
+def _on_logit_scale(value: float, spread: float, quantile: float) -> PrecisionLimits:
+    centre, half = float(logit(value)), quantile * spread
+    return PrecisionLimits(float(expit(centre - half)), float(expit(centre + half)))
 
 
 def _last_of_ties(ordered: Floats) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice
+from tapfm_eval.statistics.border import check_choice, number_of
 from tapfm_eval.statistics.proportions import check_counts, normal_quantile, proportion_limits
 from tapfm_eval.statistics.records import Estimate
 
@@ -82,7 +82,7 @@ def predictive_values(
     check_counts({"tp": tp, "fp": fp, "tn": tn, "fn": fn}, level)
     tp, fp, tn, fn, level = int(tp), int(fp), int(tn), int(fn), float(level)
     check_choice(method, PREDICTIVE_METHODS, "method")
-    if not 0 < prevalence < 1:
+    if not 0 < number_of(prevalence) < 1:
         expected = "a share strictly between 0 and 1"
         raise StatisticsError(Problem("prevalence", expected, repr(prevalence), "State the intended use's prevalence."))
     prevalence = float(prevalence)

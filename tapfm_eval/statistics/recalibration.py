@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice
+from tapfm_eval.statistics.border import Floats, as_numbers, check_choice, number_of
 from tapfm_eval.statistics.logistic import fit_logistic, fit_slope
 from tapfm_eval.statistics.single import known_rows
 
@@ -52,7 +52,7 @@ def fit_recalibration(
     Sources: Cox 1958, doi:10.1093/biomet/45.3-4.562; Steyerberg et al. 2004, doi:10.1002/sim.1844.
     """
     check_choice(method, RECALIBRATIONS, "method")
-    if not 0 < clip < 0.5:
+    if not 0 < number_of(clip) < 0.5:
         raise StatisticsError(Problem("clip", "between 0 and 0.5", repr(clip), "1e-6 is usual."))
     rows = known_rows(labels, probabilities, name="probabilities", probabilities=True)
     logits = logit(np.clip(rows.scores, clip, 1 - clip))
@@ -71,8 +71,10 @@ def apply_recalibration(recalibration: Recalibration, probabilities: ArrayLike) 
     Raises:
         StatisticsError: if the recalibration was not estimable, or a value lies outside [0, 1].
     """
-    values = np.asarray(probabilities, dtype=np.float64)
     problems: list[Problem] = []
+    values = as_numbers(probabilities, "probabilities", problems)
+    if values is None:
+        raise StatisticsError(problems)
     if recalibration.reason is not None:
         remedy = "Use the probabilities as they are, or fit on more validation patients."
         problems.append(Problem("recalibration", "a finite fit", recalibration.reason, remedy))

@@ -1,4 +1,4 @@
-"""Resampled AUROCs: the patient bootstrap within classes, and the exchange of two scores within patients."""
+"""Resampled AUROCs: the patient bootstrap within classes, and exchanges of two scores or of two groups' patients."""
 
 from collections.abc import Callable
 
@@ -114,6 +114,49 @@ def exchanged_differences(observed: Observed, rng: np.random.Generator, replicat
             pairs += positive.size * negative.size
         differences.append(wins / pairs)
     return np.concatenate(differences)
+
+
+def regrouped_ratios(
+    first: Observed, second: Observed, rng: np.random.Generator, replicates: int
+) -> tuple[float, Floats]:
+    """Give difference / standard error of the AUROCs of two groups, and (replicates,) of it after regrouping patients.
+
+    Patients, one row each, are dealt anew to the two groups within class, so that class sizes stay. The standard error
+    is DeLong's, computed for each deal; with one patient of a class in a group it does not exist, and the differences
+    themselves take the place of the ratios. A standard error of 0 makes the ratio 0 or infinite.
+    """
+    pooled, sizes = [], []
+    for label in (1.0, 0.0):
+        members = [one.scores[0, one.labels[:, 0] == label, 0] for one in (first, second)]
+        sizes.append(members[0].size)
+        pooled.append(np.concatenate(members))
+    studentised = all(min(size, values.size - size) > 1 for size, values in zip(sizes, pooled, strict=True))
+
+    def ratios(positives: Floats, negatives: Floats) -> Floats:
+        (m, n) = sizes
+        difference, variance = np.zeros(positives.shape[0]), np.zeros(positives.shape[0])
+        for sign, own in ((1.0, (positives[:, :m], negatives[:, :n])), (-1.0, (positives[:, m:], negatives[:, n:]))):
+            count, others = own[0].shape[1], own[1].shape[1]
+            placed = placement_counts(np.concatenate(own, axis=1), np.arange(count + others) < count)
+            v10, v01 = placed[:, :count] / others, placed[:, count:] / count
+            difference += sign * v10.mean(axis=1)
+            if studentised:
+                variance += v10.var(axis=1, ddof=1) / count + v01.var(axis=1, ddof=1) / others
+        difference[np.abs(difference) <= _DUST] = 0.0
+        if not studentised:
+            return difference
+        alive = variance > _DUST**2
+        ends = np.copysign(np.where(difference == 0.0, 0.0, np.inf), difference)
+        ratio: Floats = np.where(alive, difference / np.sqrt(np.where(alive, variance, 1.0)), ends)
+        return ratio
+
+    observed = float(ratios(pooled[0][None], pooled[1][None])[0])
+    step = max(CHUNK // max(pooled[0].size + pooled[1].size, 1), 1)
+    dealt = []
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        dealt.append(ratios(*(rng.permuted(np.tile(values, (size, 1)), axis=1) for values in pooled)))
+    return observed, np.concatenate(dealt)
 
 
 def _groups(observed: Observed) -> list[Codes]:

@@ -42,7 +42,7 @@ def known_rows(
     scores: ArrayLike,
     *,
     clusters: ArrayLike | None = None,
-    level: float | None = None,
+    level: float = 0.95,
     name: str = "scores",
     probabilities: bool = False,
 ) -> Rows:

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, fdtrc
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice, observe
-from tapfm_eval.statistics.compare import compare_auroc_unpaired
+from tapfm_eval.statistics.border import Floats, check_choice, number_of, observe
 from tapfm_eval.statistics.covariance import Heterogeneity
 from tapfm_eval.statistics.estimate import METHODS, AurocVariance, auroc, auroc_variance
 from tapfm_eval.statistics.groups import named_groups
 from tapfm_eval.statistics.proportions import normal_quantile
 from tapfm_eval.statistics.records import Comparison, Estimate
+from tapfm_eval.statistics.unpaired import compare_auroc_unpaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def subgroup_auroc(
 
 def _check(codes: np.ndarray, patients: np.ndarray, known: np.ndarray, min_per_class: int) -> None:
     problems: list[Problem] = []
-    if isinstance(min_per_class, bool) or min_per_class < 2:
+    if not number_of(min_per_class) >= 2:
         remedy = "A variance needs two patients of each class."
         problems.append(Problem("min_per_class", "at least 2", repr(min_per_class), remedy))
     placed = known & (codes >= 0)

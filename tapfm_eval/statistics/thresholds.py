@@ -157,7 +157,7 @@ def _curve(rows: Rows) -> RocCurve:
 
 
 def _parsed_rule(rule: str | Mapping[str, float]) -> tuple[str, float]:
-    if rule == "youden":
+    if isinstance(rule, str) and rule == "youden":
         return "youden", math.nan
     if isinstance(rule, Mapping) and len(rule) == 1:
         kind = next(iter(rule))

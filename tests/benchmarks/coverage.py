@@ -21,7 +21,8 @@ from tapfm_eval.statistics import (
     auroc_covariance,
     auroc_heterogeneity,
     compare_auroc,
-    compare_macro_auroc,
+    compare_auroc_unpaired,
+    contrast,
     macro_auroc,
     micro_auroc,
 )
@@ -250,6 +251,30 @@ def few_positives_tests(simulations: int) -> None:
         print(f"| {positives} | {rejected[0] / simulations:.3f} | {rejected[1] / simulations:.3f} |", flush=True)
 
 
+def few_positives_unpaired(simulations: int) -> None:
+    """Print the type I error of the unpaired permutation and bootstrap tests, scores of B on A's scale or shifted."""
+    print("\n| AUROC | positives of 200, A / B | scores of B | permutation | bootstrap | Satterthwaite t |")
+    print("|---|---|---|---|---|---|")
+    for auc in (0.70, 0.85):
+        for counts in ((3, 3), (5, 5), (5, 50), (10, 10), (20, 20)):
+            for shift in (0.0, 1.0):
+                rng = np.random.default_rng([12, round(100 * auc), *counts, round(shift)])
+                rejected = np.zeros(3)
+                for _ in range(simulations):
+                    arrays = []
+                    for index, positives in enumerate(counts):
+                        labels = np.arange(200) < positives
+                        arrays += [labels, draw(auc, "equal spread", positives, 1, rng, 200)[0] + index * shift]
+                    for index, method in enumerate(("permutation", "bootstrap", "delong")):
+                        found = compare_auroc_unpaired(
+                            *arrays, test="satterthwaite", method=method, rng=rng, replicates=199
+                        )
+                        rejected[index] += found.p_value < 0.05
+                rates = "".join(f" {rate:.3f} |" for rate in rejected / simulations)
+                where = "shifted" if shift else "same scale"
+                print(f"| {auc:.2f} | {counts[0]} / {counts[1]} | {where} |{rates}", flush=True)
+
+
 def macro(simulations: int) -> list[str]:
     """Print coverage of the macro intervals and type I error of the macro comparison, four correlated targets."""
     methods = ("delong", "delong-logit", "logit-t", "auto")
@@ -289,8 +314,10 @@ def macro(simulations: int) -> list[str]:
                 found = macro_auroc(labels, scores[0], method=method)
                 covered[position] += found.lower <= auc <= found.upper
                 width += (found.upper - found.lower) if method == "auto" else 0.0
+            both = auroc_covariance(labels, scores)  # as `compare_macro_auroc`, once for both tests
+            weights = np.full((2, 4), 0.25) * [[1.0], [-1.0]]
             for position, test in enumerate(("t", "z")):
-                rejected[position] += compare_macro_auroc(labels, *scores, test=test).p_value < 0.05
+                rejected[position] += contrast(both, weights, test=test).p_value < 0.05
         rates = covered / simulations
         cells = "".join(f" {rate:.3f} |" for rate in rates)
         rare = "/".join(f"{round(100 * prevalence)}" for prevalence in prevalences[2:])
@@ -393,11 +420,12 @@ def main() -> None:
         "paired": (paired_test, 10_000),
         "unpaired": (unpaired_test, 10_000),
         "heterogeneity": (heterogeneity_test, 2_000),
-        "macro": (macro, 2_000),
-        "clustered": (clustered, 2_000),
+        "macro": (macro, 10_000),
+        "clustered": (clustered, 10_000),
         "strata": (strata_and_micro, 5_000),
         "bootstrap": (bootstrap, 500),
         "few": (few_positives_tests, 400),
+        "few-unpaired": (few_positives_unpaired, 1_000),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, help="a cell, in place of each part's own number")

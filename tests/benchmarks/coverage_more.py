@@ -1,7 +1,8 @@
 """Empirical coverage of the intervals other than those of AUROCs: average precision, predictive values, net benefit.
 
-Run from the repository root: `python tests/benchmarks/coverage_more.py` (minutes; `--simulations 100` for a look).
-Tables go to stdout in Markdown; docs/statistics.md holds those of the last full run. AUROC intervals: coverage.py.
+Run from the repository root: `python tests/benchmarks/coverage_more.py` (half an hour on one idle core;
+`--simulations 100` for a look). Tables go to stdout in Markdown; docs/statistics.md holds those of the last full run.
+AUROC intervals: coverage.py.
 
 The predictive values are not simulated: their coverage is summed over every 2 x 2 table that can occur.
 """
@@ -24,87 +25,157 @@ from tapfm_eval.statistics import (
     predictive_values,
     subgroup_auroc,
 )
+from tapfm_eval.statistics.precision_recall import RESAMPLED, chosen_method, precision_limits
+from tapfm_eval.statistics.precision_steps import average_precisions, resampled_precisions, steps_of
+from tapfm_eval.statistics.single import known_rows
 
 Floats = NDArray[np.float64]
+Components = list[tuple[float, float, float]]  # share, mean and standard deviation of a part of the positives
 POSITIVES = (3, 5, 10, 20, 50)
 PATIENTS = 400
 AUROCS = (0.70, 0.85, 0.95)
-SHAPES = {"equal spread": 1.0, "double spread": 2.0}
-AP_METHODS = ("auto", "bootstrap-logit", "bootstrap", "binomial", "logit")
+SHAPES = ("equal spread", "half spread", "double spread", "look-alikes")
+AP_METHODS = ("auto", "bootstrap-logit", "bootstrap", "linear-logit", "binomial", "logit")
 PV_METHODS = ("auto", "logit", "exact")
 SENSITIVITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 SPECIFICITIES = (0.6, 0.8, 0.9, 0.97)
 PREVALENCE = 0.1
+FLOOR = 0.93
 
 
 def main() -> None:
+    parts = {
+        "precision": ("Average precision", average_precision_table, 10_000),
+        "precision-large": ("Average precision with many positives", large_average_precision_table, 2_000),
+        "predictive": ("PPV and NPV at a stated prevalence (exact)", lambda *_: predictive_value_table(), 0),
+        "benefit": ("Net benefit", net_benefit_table, 10_000),
+        "adjusted": ("Covariate-adjusted AUROC", adjusted_table, 2_000),
+        "heterogeneity": ("Heterogeneity of subgroups: type I error at .05", heterogeneity_table, 2_000),
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--simulations", type=int, default=500)
-    parser.add_argument("--replicates", type=int, default=300, help="of each bootstrap")
+    parser.add_argument("--simulations", type=int, help="a cell, in place of each part's own number")
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="of average precision")
+    parser.add_argument("--replicates", type=int, default=200, help="of each bootstrap")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    started = time.monotonic()
-    for title, table in (
-        ("Average precision", average_precision_table(arguments.simulations, arguments.replicates, arguments.seed)),
-        ("PPV and NPV at a stated prevalence (exact)", predictive_value_table()),
-        ("Net benefit", net_benefit_table(arguments.simulations, arguments.seed)),
-        ("Covariate-adjusted AUROC", adjusted_table(arguments.simulations, arguments.seed)),
-        ("Heterogeneity of subgroups: type I error at .05", heterogeneity_table(arguments.simulations, arguments.seed)),
-    ):
-        print(f"\n### {title}\n")
-        for line in table:
+    for name in arguments.parts:
+        title, table, usual = parts[name]
+        simulations = (arguments.simulations or usual) if usual else 0
+        started = time.monotonic()
+        print(f"\n### {title}" + (f": {simulations:,} simulations a cell" if usual else "") + "\n")
+        options = (arguments.replicates, arguments.shapes) if name == "precision" else ()
+        for line in table(simulations, arguments.seed, *options):
             print(line, flush=True)
-    print(f"\n{time.monotonic() - started:.0f} s")
+        print(f"\n{time.monotonic() - started:.0f} s")
 
 
-def average_precision_table(simulations: int, replicates: int, seed: int) -> Iterator[str]:
+def average_precision_table(simulations: int, seed: int, replicates: int, shapes: list[str]) -> Iterator[str]:
     """Coverage / mean width of each method, by positives of 400, AUROC and shape of the positives' scores."""
     yield "| positives, AUROC, shape | true AP | mean estimate | " + " | ".join(AP_METHODS) + " |"
     yield "|---|---|---|" + "---|" * len(AP_METHODS)
-    for shape, spread in SHAPES.items():
+    short: list[str] = []
+    for shape in shapes:
         for positives in (*POSITIVES, 100):
             for true_auroc in AUROCS:
-                rng = np.random.default_rng([seed, positives, int(100 * true_auroc), int(spread)])
-                truth = true_average_precision(true_auroc, positives / PATIENTS, spread)
-                labels, draws = samples(positives, true_auroc, spread, simulations, rng)
-                cells, mean = [], 0.0
-                for method in AP_METHODS:
-                    found = [
-                        average_precision(labels, scores, method=method, rng=rng, replicates=replicates)
-                        for scores in draws
-                    ]
-                    mean = float(np.mean([one.value for one in found]))
-                    cells.append(coverage_and_width(found, truth))
+                rng = np.random.default_rng([seed, positives, round(100 * true_auroc), SHAPES.index(shape)])
+                parts = components(true_auroc, shape)
+                truth = true_average_precision(parts, positives / PATIENTS)
+                labels = (np.arange(PATIENTS) < positives).astype(np.float64)
+                found = np.empty((simulations, len(AP_METHODS), 2))
+                values = np.empty(simulations)
+                for index in range(simulations):
+                    scores = sample(positives, PATIENTS, parts, rng)
+                    values[index], found[index] = every_limit(labels, scores, rng, replicates)
+                cells = [coverage(*found[:, column].T, truth) for column in range(len(AP_METHODS))]
                 where = f"{positives}, {true_auroc:.2f}, {shape}"
-                yield f"| {where} | {truth:.3f} | {mean:.3f} | " + " | ".join(cells) + " |"
+                yield (
+                    f"| {where} | {truth:.3f} | {values.mean():.3f} | " + " | ".join(cell(*one) for one in cells) + " |"
+                )
+                if cells[0][0] < FLOOR - 2 * np.sqrt(FLOOR * (1 - FLOOR) / simulations):
+                    short.append(f"{where}: auto covers {cells[0][0]:.3f}")
+    yield "\n" + ("\n".join(["Falls short:", *short]) if short else "Nothing falls short of its floor.")
 
 
-def true_average_precision(true_auroc: float, prevalence: float, spread: float) -> float:
+def every_limit(labels: Floats, scores: Floats, rng: np.random.Generator, replicates: int) -> tuple[float, Floats]:
+    """Average precision, and the limits of every method from one set of resamples, (methods, 2).
+
+    `average_precision` gives the same limits for the same generator: tests/statistics/test_coverage_benchmark.py.
+    """
+    steps = steps_of(known_rows(labels, scores))
+    value = float(average_precisions(steps.positive_counts[None], steps.negative_counts[None])[0])
+    draws = resampled_precisions(steps, rng, replicates)
+    limits = np.empty((len(AP_METHODS), 2))
+    for index, method in enumerate(AP_METHODS):
+        chosen = chosen_method(method, steps.positive_patients)
+        found = precision_limits(steps, value, chosen, 0.95, draws)
+        if np.isnan(found.lower) and (method == "auto" or chosen == "envelope"):
+            found = precision_limits(steps, value, "binomial", 0.95, draws)
+        limits[index] = found.lower, found.upper
+    return value, limits
+
+
+def large_average_precision_table(simulations: int, seed: int) -> Iterator[str]:
+    """Coverage / mean width of the default with 1,000 positives, where it no longer resamples."""
+    yield "| positives, AUROC, shape | true AP | auto |\n|---|---|---|"
+    positives, patients = 1000, 4000
+    labels = (np.arange(patients) < positives).astype(np.float64)
+    for shape in SHAPES:
+        for true_auroc in AUROCS:
+            rng = np.random.default_rng([seed, positives, round(100 * true_auroc), SHAPES.index(shape)])
+            parts = components(true_auroc, shape)
+            truth = true_average_precision(parts, positives / patients)
+            found = [average_precision(labels, sample(positives, patients, parts, rng)) for _ in range(simulations)]
+            assert not set(RESAMPLED) & {one.method.split(", ")[0] for one in found}
+            where = f"{positives:,} of {patients:,}, {true_auroc:.2f}, {shape}"
+            yield f"| {where} | {truth:.3f} | {cell_of(found, truth)} |"
+
+
+def components(true_auroc: float, shape: str) -> Components:
+    """The normal parts of the positives' scores where negatives are standard normal."""
+    if shape == "look-alikes":  # a share of 1 - AUROC of the positives looks like negatives
+        share = 1.0 - true_auroc
+        return [(share, 0.0, 1.0), (1 - share, np.sqrt(2.0) * ndtri((true_auroc - share / 2) / (1 - share)), 1.0)]
+    spread = {"equal spread": 1.0, "half spread": 0.5, "double spread": 2.0}[shape]
+    return [(1.0, np.sqrt(1 + spread**2) * ndtri(true_auroc), spread)]
+
+
+def true_average_precision(parts: Components, prevalence: float) -> float:
     """Average precision of an infinite cohort: the mean over positives of the precision at their own score."""
-    shift = np.sqrt(1 + spread**2) * ndtri(true_auroc)
 
-    def precision_at(x: float) -> float:
-        called_positive = prevalence * ndtr(-x)
-        called = called_positive + (1 - prevalence) * ndtr(-(shift + spread * x))
-        return float(np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * called_positive / called)
+    def precision_at(score: float) -> float:
+        called_positive = prevalence * sum(share * ndtr((mean - score) / sd) for share, mean, sd in parts)
+        return float(called_positive / (called_positive + (1 - prevalence) * ndtr(-score)))
 
-    return float(quad(precision_at, -8, 8, limit=400)[0])
+    def integrand(x: float, mean: float, sd: float) -> float:
+        return float(np.exp(-x * x / 2) / np.sqrt(2 * np.pi)) * precision_at(mean + sd * x)
 
-
-def samples(
-    positives: int, true_auroc: float, spread: float, simulations: int, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Labels (400,) and scores (simulations, 400): negatives standard normal, positives shifted and stretched."""
-    scores = rng.standard_normal((simulations, PATIENTS))
-    scores[:, :positives] *= spread
-    scores[:, :positives] += np.sqrt(1 + spread**2) * ndtri(true_auroc)
-    return np.repeat([1.0, 0.0], [positives, PATIENTS - positives]), scores
+    return sum(
+        share * float(quad(integrand, -8, 8, args=(mean, sd), limit=400)[0]) for share, mean, sd in parts if share
+    )
 
 
-def coverage_and_width(found: list[Estimate], truth: float) -> str:
+def sample(positives: int, patients: int, parts: Components, rng: np.random.Generator) -> Floats:
+    """Scores (patients,), the positives first."""
+    scores = rng.standard_normal(patients)
+    shares, means, spreads = np.array(parts).T
+    part = rng.choice(len(parts), size=positives, p=shares)
+    scores[:positives] = means[part] + spreads[part] * scores[:positives]
+    return scores
+
+
+def coverage(lower: Floats, upper: Floats, truth: float) -> tuple[float, float]:
     """Share of intervals that hold the truth (no interval is a miss), and the mean width of those there are."""
+    return float(np.mean((lower <= truth) & (truth <= upper))), float(np.nanmean(upper - lower))
+
+
+def cell(covered: float, width: float) -> str:
+    return f"{covered:.3f} / {width:.2f}"
+
+
+def cell_of(found: list[Estimate], truth: float) -> str:
     lower, upper = np.array([(one.lower, one.upper) for one in found]).T
-    return f"{np.mean((lower <= truth) & (truth <= upper)):.3f} / {np.nanmean(upper - lower):.2f}"
+    return cell(*coverage(lower, upper, truth))
 
 
 def predictive_value_table() -> Iterator[str]:
@@ -198,7 +269,7 @@ def adjusted_table(simulations: int, seed: int) -> Iterator[str]:
             found.append(adjusted_auroc(labels, scores, {"stratum": stratum.astype(str)}))
             crude.append(auroc(labels, scores, method="delong").value)
         where = f"{PATIENTS * share:.0f}, {true_auroc}, {strata}"
-        yield f"| {where} | {np.mean(crude):.3f} | {coverage_and_width(found, true_auroc)} |"
+        yield f"| {where} | {np.mean(crude):.3f} | {cell_of(found, true_auroc)} |"
 
 
 def heterogeneity_table(simulations: int, seed: int) -> Iterator[str]:

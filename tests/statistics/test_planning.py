@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tapfm_eval.errors import StatisticsError
 from tapfm_eval.statistics import (
+    PairedMoments,
     auroc_covariance,
     binormal_moments,
     detectable_auroc,
@@ -161,3 +162,16 @@ def test_paired_sample_size_reaches_its_power_and_grows_with_it(value, gap, corr
     assert sizes[0].positives < sizes[1].positives
     reached = power_paired_auroc(moments, sizes[1].positives, sizes[1].negatives, null=null).power
     assert reached == pytest.approx(0.9, abs=1e-9)
+
+
+def test_a_covariance_above_the_variance_of_a_leaves_the_reference_null_without_an_answer():
+    """B varies more than A and shares all of A's variation: 2 (variance of A) - 2 covariance is negative."""
+    moments = PairedMoments(0.8, 0.7, (0.04, 0.09, 0.055), (0.04, 0.09, 0.055), math.nan)
+    for found in (
+        power_paired_auroc(moments, 50, 100, null="reference"),
+        sample_size_paired_auroc(moments, ratio=2.0, null="reference"),
+    ):
+        assert math.isnan(found.positives if found.power == 0.8 else found.power)
+        assert "null='difference'" in found.reason
+    assert power_paired_auroc(moments, 50, 100).reason is None
+    assert sample_size_paired_auroc(moments, ratio=2.0).positives > 0
