@@ -40,10 +40,7 @@ class TileEncoder(nn.Module):
         self.dim = int(network.embed_dim) * (2 if self.mean_of_patches else 1)
         self.first_trained_block = 0  # blocks before it run without a graph; `methods.adaptation` sets it
         self._run_block: RunBlock = _run_block
-        for module in network.modules():
-            if isinstance(module, Attention):
-                # timm would ask an environment variable, and a run must not depend on one
-                vars(module)["fused_attn"] = True
+        self.use_kernels(fused=True, compiled=False)
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -93,9 +90,18 @@ class TileEncoder(nn.Module):
         """The first block that `rest` runs: the first trained one, or the last where all are frozen."""
         return min(self.first_trained_block, self.depth - 1)
 
-    def compile_blocks(self) -> None:
-        """Runs whole blocks through torch.compile from now on: faster on a GPU, with another rounding."""
-        self._run_block = cast(RunBlock, torch.compile(_run_block))
+    def use_kernels(self, *, fused: bool, compiled: bool) -> None:
+        """Says how blocks are computed from now on; the choice changes rounding and speed alone.
+
+        Args:
+            fused: Attention by torch's fused kernel, else by plain matrix products.
+            compiled: Whole blocks through torch.compile.
+        """
+        for module in self.network.modules():
+            if isinstance(module, Attention):
+                # timm would ask an environment variable, and a run must not depend on one
+                vars(module)["fused_attn"] = fused
+        self._run_block = cast(RunBlock, torch.compile(_run_block)) if compiled else _run_block
 
     def _blocks(self, x: Tensor, keep: Tensor | None, start: int, stop: int) -> Tensor:
         for i in range(start, stop):
@@ -107,7 +113,7 @@ def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole:
     """The CLS row of a block's attention: its output (B, 1, D) and its mean weight on patch tokens (B,).
 
     Costs O(N d) beside the keys and values, instead of the N x N matrix. With `whole` the output is that of all
-    tokens (B, N, D), by the fused kernel.
+    tokens (B, N, D).
     """
     batch, tokens, _ = x.shape
     heads, width = attention.num_heads, attention.head_dim
@@ -121,9 +127,16 @@ def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole:
         mean_weight = weights[:, :, 0, prefix_tokens:].mean(dim=(1, 2))  # (B,)
         rows = (weights @ v.to(exact)).to(v.dtype)  # (B, h, 1, d)
     if whole:
-        rows = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+        rows = _attended(q, k, v, fused=bool(attention.fused_attn))  # (B, h, N, d)
     rows = rows.transpose(1, 2).reshape(batch, -1, heads * width)  # (B, 1 or N, D)
     return attention.proj(attention.norm(rows)), mean_weight
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, *, fused: bool) -> Tensor:
+    if fused:
+        return F.scaled_dot_product_attention(q, k, v)
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1)  # (B, h, N, N)
+    return cast(Tensor, weights @ v)
 
 
 def _run_block(block: Block, x: Tensor, keep: Tensor | None) -> Tensor:

@@ -123,8 +123,9 @@ def fit_bags(
         scale = np.where(spread > 0, spread, 1.0)
     recipe = Recipe(
         epochs=epochs, lr_backbone=learning_rate, lr_aggregator=learning_rate, weight_decay=weight_decay,
-        restart_epochs=epochs, label_smoothing=label_smoothing, lambda_attention=0.0, temperature=temperature,
-        layer_norm=layer_norm, drop_path=0.0, augment=False, micro_batch=1,
+        restart_epochs=epochs, restart_growth=1, label_smoothing=label_smoothing, lambda_attention=0.0,
+        temperature=temperature, layer_norm=layer_norm, drop_path=0.0, augment=False, micro_batch=1,
+        fused_attention=True, compile_blocks=False,
     )  # fmt: skip
     model = build_aggregator(aggregator, dim, known.shape[1], recipe, "bags", seed).train()
     losses = _train(model, _tensors(bags, attention, shift, scale), known, weights, recipe, seed)
@@ -145,7 +146,7 @@ def _train(
     means = []
     for epoch in range(recipe.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_aggregator * cosine_factor(epoch, recipe.restart_epochs)
+            group["lr"] = recipe.lr_aggregator * cosine_factor(epoch, recipe.restart_epochs, recipe.restart_growth)
         losses = []
         for i in generator("bags", seed, epoch).permutation(labelled):
             optimizer.zero_grad(set_to_none=True)

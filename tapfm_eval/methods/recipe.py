@@ -6,6 +6,7 @@ from tapfm_eval.protocol.schema import Arm, Protocol, TrainingChanges
 
 PAPER_EPOCHS_TAPFM = 20
 PAPER_EPOCHS_OTHERS = 50
+CPU_MICRO_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Recipe:
     lr_aggregator: float
     weight_decay: float
     restart_epochs: int
+    restart_growth: int
     label_smoothing: float
     lambda_attention: float
     temperature: float
@@ -24,6 +26,8 @@ class Recipe:
     drop_path: float
     augment: bool
     micro_batch: int
+    fused_attention: bool
+    compile_blocks: bool
 
 
 def paper_recipe(arm: Arm) -> Recipe:
@@ -39,14 +43,22 @@ def paper_recipe(arm: Arm) -> Recipe:
         lr_aggregator=1e-5,
         weight_decay=1e-4,
         restart_epochs=10,
+        restart_growth=2,
         label_smoothing=0.1,
         lambda_attention=1.0 if tapfm and adapted else 0.0,
         temperature=0.1,
         layer_norm=True,
         drop_path=0.0,
         augment=adapted,
-        micro_batch=16,
+        micro_batch=CPU_MICRO_BATCH,
+        fused_attention=True,
+        compile_blocks=False,
     )
+
+
+def states_micro_batch(protocol: Protocol, arm: Arm) -> bool:
+    """Whether the protocol fixes how many tiles go through the backbone of `arm` at a time."""
+    return arm.training.micro_batch is not None or protocol.training.micro_batch is not None
 
 
 def resolve_recipe(protocol: Protocol, arm: Arm) -> Recipe:

@@ -52,15 +52,15 @@ class Trained:
     sessions: tuple[Mapping[str, str], ...]  # where and with what it was trained
 
 
-def cosine_factor(epoch: int, restart_epochs: int) -> float:
-    """Share of the peak learning rate in `epoch` (from 0): cosine periods, each twice as long as the one before.
+def cosine_factor(epoch: int, restart_epochs: int, growth: int) -> float:
+    """Share of the peak learning rate in `epoch` (from 0): cosine periods, each `growth` times as long as the last.
 
-    >>> [round(cosine_factor(e, 10), 3) for e in (0, 5, 10, 20)]
+    >>> [round(cosine_factor(e, 10, 2), 3) for e in (0, 5, 10, 20)]
     [1.0, 0.5, 1.0, 0.5]
     """
     length, start = restart_epochs, 0
     while epoch >= start + length:
-        start, length = start + length, length * 2
+        start, length = start + length, length * growth
     return 0.5 * (1 + math.cos(math.pi * (epoch - start) / length))
 
 
@@ -137,7 +137,7 @@ def train_unit(
     ):
         try:
             while state.epoch <= recipe.epochs:
-                factor = cosine_factor(state.epoch - 1, recipe.restart_epochs)
+                factor = cosine_factor(state.epoch - 1, recipe.restart_epochs, recipe.restart_growth)
                 for optimizer, peak in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = peak * factor
@@ -206,7 +206,14 @@ def _train_epoch(
     for slide, _ in epoch_draws(data, unit, state.epoch)[len(state.losses) :]:
         labels = torch.as_tensor(data.labels[slide.patient_id], device=model.device)
         loss_of = SlideLoss(labels, weights, recipe.label_smoothing)
-        loss = bags.steadily(partial(_gradients, unit, model, recipe, bags, loss_of, optimizers))
+        try:
+            loss = bags.steadily(partial(_gradients, unit, model, recipe, bags, loss_of, optimizers))
+        except torch.OutOfMemoryError:
+            raise StudyError(
+                f"{unit}: the memory of {model.device} ran out in epoch {state.epoch} at slide {slide.slide_id}, "
+                f"{recipe.micro_batch} tiles at a time. End other processes on the GPU, or state a smaller "
+                "`micro_batch` under `training:`. The same command resumes."
+            ) from None
         if not math.isfinite(loss):
             raise StudyError(f"{unit}: the loss is {loss} in epoch {state.epoch} at slide {slide.slide_id}. {_REMEDY}")
         for optimizer, _ in optimizers:

@@ -312,6 +312,8 @@ def _without_effect(path: Path, protocol: Protocol) -> Iterable[Problem]:
     for i, arm in enumerate(protocol.arms):
         idle: dict[str, str] = {}
         if arm.adapt == "frozen":
+            kernels = ("fused_attention", "compile_blocks")  # all frozen arms read one store of embeddings
+            idle |= dict.fromkeys(kernels, "adapt: frozen")
             idle |= dict.fromkeys(("lr_backbone", "drop_path", "augment", "lambda_attention"), "adapt: frozen")
         if arm.aggregator != "tapfm":
             names = ("lambda_attention", "temperature", "layer_norm")

@@ -179,7 +179,9 @@ class TrainingChanges(Record):
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """AdamW weight decay; biases and norms have none."""
     restart_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Length of the first cosine period; each following one is twice as long."""
+    """Length of the first cosine period."""
+    restart_growth: Annotated[int, Field(ge=1, le=10)] | None = None
+    """How many times as long each following period is."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = None
     """Labels become label * (1 - s) + s / 2."""
     lambda_attention: Annotated[float, Field(ge=0, le=10)] | None = None
@@ -193,7 +195,12 @@ class TrainingChanges(Record):
     augment: bool | None = None
     """Flips, quarter turns and blur of the tiles."""
     micro_batch: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Tiles per backbone pass; bounds memory, changes no result beyond rounding."""
+    """Tiles per backbone pass; bounds memory, changes no result beyond rounding. Left out: 16 on a CPU; on a GPU the
+    most that it holds, tried once for each arm."""
+    fused_attention: bool | None = None
+    """Attention by a fused kernel; `false` multiplies plain matrices, which differs in rounding."""
+    compile_blocks: bool | None = None
+    """Blocks of the backbone through torch.compile: faster on a GPU after a minute's start, with another rounding."""
 
 
 class Training(TrainingChanges):

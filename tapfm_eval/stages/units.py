@@ -42,6 +42,7 @@ from tapfm_eval.predictions.table import predictions_csv, predictions_frame
 from tapfm_eval.progress import skip
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, Protocol
 from tapfm_eval.rundir import RunFolder, sha256_file, sweep, write_text
+from tapfm_eval.stages.micro_batch import settled_for_embedding, settled_for_training
 
 WEIGHTS_FORMAT = "tapfm-eval/weights/1"
 Scores = dict[str, NDArray[np.float64]]  # slide_id -> (L,)
@@ -182,7 +183,9 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
     recipe = resolve_recipe(data.protocol, arm)
     network = load_backbone(card, weights=data.weights.get(backbone), seed=data.protocol.seeds[0])
     encoder = TileEncoder(network, card).requires_grad_(False).to(data.device)
+    encoder.use_kernels(fused=recipe.fused_attention, compiled=recipe.compile_blocks)
     model = SlideModel(encoder, Tapfm(card.dim, 1, temperature=1.0, layer_norm=False), data.device)
+    recipe = settled_for_embedding(data, arm, model, recipe)
     source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None)
     with SteadyBags(source, lambda start: islice(inference_draws(todo, recipe), start, None), advance) as bags:
         for slide in todo:
@@ -208,6 +211,7 @@ def build_model(data: StudyData, arm: Arm, unit: Unit, recipe: Recipe) -> SlideM
     network = load_backbone(card, weights=data.weights.get(arm.backbone), seed=data.protocol.seeds[0])
     encoder = TileEncoder(network, card)
     adapt_encoder(encoder, arm.adapt, f"arm {arm.id}", *parts)
+    encoder.use_kernels(fused=recipe.fused_attention, compiled=recipe.compile_blocks)
     return SlideModel(encoder.to(data.device), aggregator, data.device)
 
 
@@ -267,6 +271,7 @@ def train_and_save(
     sweep(folder)
     checkpoints = Checkpoints(folder / "checkpoints", key, pace=data.pace, guard=guard, say=say)
     model = build_model(data, arm, unit, recipe)
+    recipe = settled_for_training(data, arm, model, recipe)
     trained = train_unit(
         unit, model, recipe, training,
         bag_source(data, arm, train, unit.seed if recipe.augment else None),
@@ -329,6 +334,7 @@ def predict_and_save(
     prevalence = selection["prevalence"]
     offsets = np.log1p(-prevalence) - np.log(prevalence)
     model = build_model(data, arm, unit, recipe)
+    recipe = settled_for_training(data, arm, model, recipe)
     model.load(folder / "selected.safetensors")
     key = f"{selection['training_sha256']} {selection['weights_sha256']}"
     kept = Checkpoints(folder / "predicting", key, pace=data.pace, guard=guard, say=say)

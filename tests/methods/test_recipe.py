@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tapfm_eval.methods.recipe import Recipe, paper_recipe, resolve_recipe
+from tapfm_eval.methods.recipe import Recipe, paper_recipe, resolve_recipe, states_micro_batch
 from tapfm_eval.protocol.schema import Arm, Protocol
 
 BASE: dict[str, Any] = {
@@ -24,6 +24,7 @@ def test_the_preset_is_the_papers() -> None:
     tapfm = recipe({})
     assert (tapfm.lr_backbone, tapfm.lr_aggregator, tapfm.weight_decay) == (1e-6, 1e-5, 1e-4)
     assert (tapfm.epochs, tapfm.restart_epochs, tapfm.temperature, tapfm.lambda_attention) == (20, 10, 0.1, 1.0)
+    assert tapfm.restart_growth == 2
     assert (tapfm.label_smoothing, tapfm.layer_norm, tapfm.augment) == (0.1, True, True)
     assert recipe({"aggregator": "abmil"}).epochs == 50
     assert recipe({"aggregator": "abmil"}).lambda_attention == 0
@@ -37,6 +38,14 @@ def test_an_arms_own_setting_wins_over_the_protocols_and_that_over_the_preset() 
     assert recipe({"training": {"layer_norm": False}}).layer_norm is False
 
 
+def test_a_micro_batch_that_nobody_states_is_the_machines() -> None:
+    given = {"id": "a", "backbone": "uni", "aggregator": "tapfm", "adapt": "full"}
+    for arm, training, stated in (({}, {}, False), ({"micro_batch": 4}, {}, True), ({}, {"micro_batch": 4}, True)):
+        protocol = Protocol.model_validate({**BASE, "arms": [{**given, "training": arm}], "training": training})
+        assert states_micro_batch(protocol, protocol.arms[0]) is stated
+    assert recipe({}).micro_batch == 16  # of a CPU
+
+
 def test_settings_that_cannot_apply_are_off() -> None:
     frozen = recipe({"adapt": "frozen"}, {"augment": True, "drop_path": 0.2, "lambda_attention": 0.5})
     assert (frozen.augment, frozen.drop_path, frozen.lambda_attention) == (False, 0.0, 0.0)
@@ -47,9 +56,9 @@ def test_settings_that_cannot_apply_are_off() -> None:
 @pytest.mark.parametrize("name", Recipe.__dataclass_fields__)
 def test_every_setting_of_the_schema_reaches_the_recipe(name: str) -> None:
     """A parameter that is accepted and ignored would be a lie."""
-    changed = {"epochs": 3, "restart_epochs": 4, "micro_batch": 5, "layer_norm": False, "augment": False}.get(
-        name, 0.03
-    )
+    whole = {"epochs": 3, "restart_epochs": 4, "restart_growth": 1, "micro_batch": 5}
+    switches = {"layer_norm": False, "augment": False, "fused_attention": False, "compile_blocks": True}
+    changed = (whole | switches).get(name, 0.03)
     before, after = recipe({}), recipe({"training": {name: changed}})
     assert getattr(after, name) == changed != getattr(before, name)
     others = [field for field in Recipe.__dataclass_fields__ if field != name]

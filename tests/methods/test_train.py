@@ -149,12 +149,13 @@ def test_the_history_is_complete_and_follows_the_schedule() -> None:
     assert said["prevalence"] == list(trained.weights.prevalence)
 
 
-def test_cosine_periods_double() -> None:
-    """torch's CosineAnnealingWarmRestarts(T_0=3, T_mult=2), stepped once an epoch."""
+@pytest.mark.parametrize("growth", [1, 2, 3])
+def test_cosine_periods_grow_as_torchs_do(growth: int) -> None:
+    """torch's CosineAnnealingWarmRestarts(T_0=3, T_mult=growth), stepped once an epoch."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=3, T_mult=2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=3, T_mult=growth)
     for epoch in range(30):
-        assert cosine_factor(epoch, 3) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        assert cosine_factor(epoch, 3, growth) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         schedule.step()
 

@@ -19,6 +19,7 @@ DIM = 16
 RECIPE = Recipe(
     epochs=6, lr_backbone=1e-3, lr_aggregator=1e-2, weight_decay=1e-4, restart_epochs=10, label_smoothing=0.1,
     lambda_attention=1.0, temperature=0.1, layer_norm=True, drop_path=0.0, augment=False, micro_batch=4,
+    restart_growth=2, fused_attention=True, compile_blocks=False,
 )  # fmt: skip
 
 

@@ -1,0 +1,81 @@
+"""Fused and plain attention, compiled and plain blocks compute the same; a protocol chooses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tapfm_eval.backbones.encoder import TileEncoder
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
+
+
+def tiles(count: int, edge: int = 48) -> Tensor:
+    return torch.randint(
+        0, 256, (count, 3, edge, edge), dtype=torch.uint8, generator=torch.Generator().manual_seed(count)
+    )
+
+
+@pytest.mark.parametrize("name", ["uni", "h-optimus-0", "virchow2"])
+def test_plain_attention_gives_what_the_fused_kernel_gives(
+    tiny_encoder: Callable[..., TileEncoder], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    encoder = tiny_encoder(name)
+    edge = int(encoder.network.patch_embed.img_size[0])
+    fused = encoder(tiles(3, edge))
+    kernels = 0
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*args: Any, **options: Any) -> Tensor:
+        nonlocal kernels
+        kernels += 1
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    encoder(tiles(3, edge))
+    assert kernels == encoder.depth - (0 if encoder.mean_of_patches else 1)
+    encoder.use_kernels(fused=False, compiled=False)
+    plain = encoder(tiles(3, edge))
+    assert kernels == encoder.depth - (0 if encoder.mean_of_patches else 1), "a fused kernel ran"
+    for one, other in zip(fused, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_compiled_blocks_share_a_few_graphs_whatever_depth_and_batch(
+    tiny_encoder: Callable[..., TileEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.compile gives up, without a word, after eight graphs of one function: one a block would be too many."""
+    compiled: list[nn.Module] = []
+
+    def backend(graph: nn.Module, _: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return graph.forward
+
+    plain = tiny_encoder("uni")
+    expected = {n: plain(tiles(n)) for n in (5, 4, 3)}
+    compile_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda run: compile_with(run, backend=backend, fullgraph=True))
+    torch._dynamo.reset()
+    plain.use_kernels(fused=True, compiled=True)
+    for n, (z, a) in expected.items():
+        for graph in (True, False):
+            with torch.set_grad_enabled(graph):
+                ours = plain(tiles(n))
+            torch.testing.assert_close(ours[0], z, rtol=0, atol=1e-12)
+            torch.testing.assert_close(ours[1], a, rtol=0, atol=1e-15)
+            assert ours[0].requires_grad is graph
+    assert 1 <= len(compiled) <= 4
+    torch._dynamo.reset()
+
+
+@pytest.mark.long
+def test_torchs_own_compiler_agrees_in_float32(tiny_encoder: Callable[..., TileEncoder]) -> None:
+    encoder = tiny_encoder("uni", dtype=torch.float32)
+    z, a = encoder(tiles(4))
+    encoder.use_kernels(fused=True, compiled=True)
+    for n in (4, 3):
+        ours = encoder(tiles(4)[:n])
+        torch.testing.assert_close(ours[0], z[:n], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours[1], a[:n], rtol=1e-4, atol=1e-7)
