@@ -4,6 +4,8 @@ import base64
 import csv
 import html
 import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 from example import example_inputs, with_results
+from fontTools.ttLib import TTFont
+from golden_study import golden_inputs
 from pypdf import PdfReader
 
 from tapfm_eval.cohort.flow import Exclusion
@@ -24,12 +28,13 @@ from tapfm_eval.errors import InputError
 from tapfm_eval.report.blocks import Cell, Column, RowGroup, Table, as_shown
 from tapfm_eval.report.content import WATERMARK, build_content
 from tapfm_eval.report.csvfile import table_csv
-from tapfm_eval.report.figures import draw, printable
+from tapfm_eval.report.figures import draw, font_folder, printable
 from tapfm_eval.report.html import render_html
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.numbers import visible
 from tapfm_eval.report.pdf import render_pdf
 from tapfm_eval.report.write import write_report
+from tapfm_eval.serialise import results_json
 
 LONG = "x" * 10_000
 HOSTILE = (
@@ -151,10 +156,40 @@ def test_every_table_and_figure_is_captioned_in_html_and_pdf(real: Rendered) -> 
             assert caption in paper
 
 
-def test_figures_keep_their_text_in_the_pdf(real: Rendered) -> None:
-    text = squeezed(" ".join(real.pages))
-    assert squeezed("1 − specificity") in text
-    assert squeezed("8 patients, 11 slides left: frozen sections only") in text
+def test_every_word_of_every_figure_is_in_html_and_pdf(real: Rendered) -> None:
+    page, paper = squeezed("".join(Outline(real.html).text)), squeezed(" ".join(real.pages))
+    for name, drawing in real.figures.items():
+        words = [squeezed(html.unescape(text)) for text in re.findall(r"<text[^>]*>(.*?)</text>", drawing, re.DOTALL)]
+        assert words, name
+        for word in words:
+            assert word in page, (name, word)
+            assert word in paper, (name, word)
+
+
+def test_every_estimate_of_the_results_is_in_a_table() -> None:
+    """Unrounded, from `results.json` to the CSV; curves and the points of reliability plots are drawn instead."""
+    inputs = golden_inputs()
+    results = json.loads(results_json(inputs.results))
+    lines = [line for table in build_content(inputs).tables for line in csv.reader(io.StringIO(table_csv(table)))]
+    shown = {cell for line in lines for cell in line}
+    drawn = {"curves", "decision_curves", "curve", "bins"}
+    counted = {"missed", "confirmed"}  # printed as patients of patients
+    found: list[tuple[str, float]] = []
+
+    def estimates(value: object, path: str) -> None:
+        if isinstance(value, list):
+            for item in value:
+                estimates(item, path)
+        elif isinstance(value, dict):
+            fixed_here = path == "triage" and value["split"] == "validation"  # thresholds are no result where they rose
+            for name in value.keys() - drawn - counted if not fixed_here else ():
+                estimates(value[name], f"{path}.{name}".strip("."))
+        elif isinstance(value, float) and path.endswith((".value", ".lower", ".upper", "p_value")):
+            found.append((path, value))
+
+    estimates({name: value for name, value in results.items() if name != "primary"}, "")
+    assert len(found) > 1000
+    assert {path for path, value in found if repr(value) not in shown} == set()
 
 
 @pytest.mark.parametrize("name", ["real", "rehearsed", "hostile"])
@@ -201,6 +236,38 @@ def test_fonts_are_embedded_and_none_comes_from_the_machine(real: Rendered) -> N
             names.add(font.get_object()["/BaseFont"].split("+")[-1])
     assert names
     assert all(name.startswith(("LibertinusSerif", "DejaVuSans")) for name in names), names
+
+
+def test_a_font_of_the_machine_with_the_same_name_changes_no_byte(tmp_path: Path) -> None:
+    """The home holds a face that calls itself Libertinus Serif; only a typst that is told to look there takes it."""
+    face = TTFont(font_folder() / "DejaVuSansMono.ttf", recalcTimestamp=False)
+    for record in face["name"].names:
+        if record.nameID in (1, 16):
+            record.string = "Libertinus Serif"
+    fonts = tmp_path / ".local" / "share" / "fonts"
+    fonts.mkdir(parents=True)
+    face.save(fonts / "impostor.ttf")
+    code = (
+        "import sys; from tapfm_eval.report.blocks import Content, Paragraph, Section; "
+        "from tapfm_eval.report.pdf import render_pdf; "
+        "page = Content('T', 'S', 'ok', '', (), 'foot', (Section('a', 'A', (Paragraph('Plain words'),)),)); "
+        "sys.stdout.buffer.write(render_pdf(page, {}))"
+    )
+    looking = (
+        "import typst; make = typst.Fonts; typst.Fonts = lambda **k: make(**{**k, 'include_system_fonts': True}); "
+    )
+    machines = {
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / ".local" / "share"),
+        "TYPST_FONT_PATHS": str(fonts),
+    }
+    runs = ((code, {}), (code, machines), (looking + code, machines))
+    plain, planted, fooled = (
+        subprocess.run([sys.executable, "-c", c], env={**os.environ, **env}, capture_output=True, check=True).stdout
+        for c, env in runs
+    )
+    assert planted == plain
+    assert fooled != plain
 
 
 def test_paper_is_a4_unless_letter_is_asked_for(real: Rendered, rehearsed: Rendered) -> None:
