@@ -9,10 +9,15 @@ from tapfm_eval.statistics import (
     auroc,
     auroc_covariance,
     auroc_variance,
+    average_precision,
     compare_auroc,
+    compare_auroc_unpaired,
     compare_macro_auroc,
     macro_auroc,
+    micro_auroc,
+    partial_auroc,
 )
+from tapfm_eval.statistics.precision_recall import METHODS as PRECISION_METHODS
 
 METHODS = ("auto", "delong", "delong-logit", "logit-t", "newcombe5", "envelope")
 quick = settings(max_examples=40, derandomize=True, deadline=None)
@@ -182,3 +187,80 @@ def test_the_order_of_targets_does_not_matter_to_a_macro(drawn, order):
     assert same(one, other, "value", "lower", "upper")
     pair = compare_macro_auroc(many, *arms), compare_macro_auroc(many[:, order], *(arm[:, order] for arm in arms))
     assert same(*pair, "value", "lower", "upper", "p_value", "df")
+
+
+def holds_its_estimate(found):
+    """Tell whether the limits enclose the value, or are missing with a reason."""
+    if np.isnan([found.value, found.lower, found.upper]).any():
+        return found.reason is not None
+    return found.lower - 1e-12 <= found.value <= found.upper + 1e-12
+
+
+@quick
+@given(samples(smallest=1), st.sampled_from(PRECISION_METHODS), st.sampled_from([0.5, 0.95, 0.999]))
+def test_an_interval_of_average_precision_contains_it(drawn, method, level):
+    labels, (scores,), patients = drawn
+    for clusters in (None, patients):
+        found = average_precision(labels, scores, method=method, level=level, clusters=clusters, replicates=20)
+        assert holds_its_estimate(found)
+        assert not found.lower < 0
+        assert not found.upper > 1
+
+
+@quick
+@given(samples(smallest=1), st.sampled_from([*METHODS, "bootstrap"]))
+def test_an_interval_over_targets_contains_its_estimate(drawn, method):
+    labels, (scores,), patients = drawn
+    many = np.stack([labels, labels[::-1]], axis=1)
+    arms = np.stack([scores, scores], axis=1)
+    for rule in (macro_auroc, micro_auroc):
+        found = rule(many, arms, method=method, clusters=patients, replicates=20)
+        if method != "bootstrap":  # its percentiles are of resamples, whose middle may lie elsewhere
+            assert holds_its_estimate(found)
+        assert not found.lower < 0
+        assert not found.upper > 1
+
+
+@quick
+@given(samples(arms=2, smallest=1))
+def test_an_interval_of_a_difference_contains_it(drawn):
+    labels, (first, second), patients = drawn
+    for found in (
+        compare_auroc(labels, first, second),
+        compare_auroc(labels, first, second, clusters=patients, test="z"),
+        compare_auroc_unpaired(labels, first, labels, second),
+        compare_macro_auroc(np.stack([labels, labels[::-1]], axis=1), *(np.stack([s, s], axis=1) for s in drawn[1])),
+    ):
+        assert holds_its_estimate(found)
+        assert np.isnan(found.p_value) or 0 <= found.p_value <= 1
+
+
+@quick
+@given(samples(arms=2), st.sampled_from(["delong", "bootstrap", "permutation"]))
+def test_swapping_two_groups_mirrors_their_comparison(drawn, method):
+    labels, (first, second), _ = drawn
+    for test in ("t", "satterthwaite", "z"):
+        groups = (labels, first), (labels[::-1], second)
+        one, other = (
+            compare_auroc_unpaired(*a, *b, test=test, method=method, replicates=20) for a, b in (groups, groups[::-1])
+        )
+        assert np.isclose(one.value, -other.value)
+        if method == "delong":
+            assert np.allclose([one.lower, one.upper], [-other.upper, -other.lower], equal_nan=True)
+            assert same(one, other, "p_value", "df")
+
+
+@quick
+@given(samples(arms=2))
+def test_every_resampling_gives_the_same_with_the_same_generator(drawn):
+    labels, (first, second), patients = drawn
+    many, arms = np.stack([labels, labels[::-1]], axis=1), np.stack([first, second], axis=1)
+    for call in (
+        lambda rng: auroc(labels, first, method="bootstrap", clusters=patients, rng=rng, replicates=20),
+        lambda rng: partial_auroc(labels, first, rng=rng, replicates=20),
+        lambda rng: average_precision(labels, first, method="bootstrap", rng=rng, replicates=20),
+        lambda rng: macro_auroc(many, arms, method="bootstrap", rng=rng, replicates=20),
+        lambda rng: micro_auroc(many, arms, method="bootstrap", rng=rng, replicates=20),
+        lambda rng: compare_auroc_unpaired(labels, first, labels, second, method="permutation", rng=rng, replicates=20),
+    ):
+        assert repr(call(np.random.default_rng(4))) == repr(call(np.random.default_rng(4)))
