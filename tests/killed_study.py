@@ -93,10 +93,10 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     seconds = time.monotonic() - started
     moments, runs, finished = [], 1, False
     chance = random.Random(seed)
-    longest = max(0.4, 2.5 * seconds / max(kills, 5))
+    longest = seconds * max(0.22, min(0.5, 2 / kills))  # a session looks at all slides before it goes on
     while len(moments) < kills or not finished:
         finished = False
-        delay = chance.uniform(0.05, longest) if len(moments) < kills else None
+        delay = chance.uniform(0.01, longest) if len(moments) < kills else None
         outcome = run_until(folder, f"killed-{runs}", delay)
         if outcome == "killed":
             moments.append({"seconds": delay, "left": what_is_there(folder, f"killed-{runs}")})

@@ -147,6 +147,7 @@ class Checkpoints:
                 got = " ".join(f"{error}".split())[:120] or type(error).__name__
                 self._say(f"{self._folder / f'checkpoint-{number}.json'} is damaged ({got}): it is left aside.")
             self._remove(number)
+        self._tidy()
         return None
 
     def clear(self) -> None:

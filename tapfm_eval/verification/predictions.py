@@ -17,9 +17,12 @@ NAME = "predictions.csv"
 
 
 def compare_with_units(
-    root: Path, protocol: Protocol, folds: tuple[int, ...], combined: pd.DataFrame
+    root: Path, protocol: Protocol, folds: tuple[int, ...], failed: list[Exclusion], combined: pd.DataFrame
 ) -> list[Mismatch]:
-    """Rows of `predictions.csv` that the units' own files do not hold, or hold otherwise."""
+    """Rows of `predictions.csv` that the units' own files do not hold, or hold otherwise.
+
+    Units that came to a slide before it failed have predicted it; its rows count for none.
+    """
     found: list[Mismatch] = []
     tables = []
     for arm in protocol.arms:
@@ -35,6 +38,8 @@ def compare_with_units(
         return found
     keys = list(KEY)
     units = pd.concat(tables, ignore_index=True)
+    lost = {(exclusion.cohort, exclusion.slide_id) for exclusion in failed}
+    units = units[[key not in lost for key in zip(units["cohort"], units["slide_id"], strict=True)]]
     both = combined.merge(units, on=keys, how="outer", suffixes=("", "_unit"), indicator=True)
     differing = []
     for row in both.sort_values(keys).to_dict("records"):

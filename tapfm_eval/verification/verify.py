@@ -91,6 +91,6 @@ def _run_parts(root: Path, compared: dict[str, int]) -> list[Mismatch]:
     except InputError as error:
         found += refused(error)
         folds = tuple(sorted({int(fold) for fold in combined["fold"]}))
-        return found + compare_with_units(root, protocol, folds, combined)
-    found += compare_with_units(root, protocol, cohorts[protocol.development].folds, combined)
+        return found + compare_with_units(root, protocol, folds, [], combined)
+    found += compare_with_units(root, protocol, cohorts[protocol.development].folds, failed, combined)
     return found + compare_with_cohorts(protocol, cohorts, failed, combined)
