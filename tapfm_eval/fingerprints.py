@@ -22,7 +22,7 @@ _FIXED = (
 )  # fmt: skip
 _RENEWED = (
     "provenance.json", "audit.json", "failures.json", "results.json", "report.html", "report.pdf",
-    "figures/*.svg", "tables/*.csv",
+    "figures/*.svg", "tables/*.csv", "heatmaps/*.json", "heatmaps/*.jpg",
 )  # fmt: skip
 
 

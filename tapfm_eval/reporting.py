@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tapfm_eval.analysis import analyse, panels_of
+from tapfm_eval.analysis import analyse, panels_of, shown_cases
 from tapfm_eval.audit.findings import Finding, findings_of
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.flow import Exclusion
@@ -20,8 +20,9 @@ from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.rehearsal.check import check_rehearsal
 from tapfm_eval.rehearsal.plan import changes_of
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
+from tapfm_eval.report.pictures import read_pictures
 from tapfm_eval.report.write import write_report
-from tapfm_eval.results import RehearsalCheck, UnitResult
+from tapfm_eval.results import CaseResult, RehearsalCheck, UnitResult
 from tapfm_eval.rundir import LOOKED, REPORTED, RunFolder, looks, sha256_file, write_text
 from tapfm_eval.scoring.inputs import is_scored, scored_inputs
 from tapfm_eval.serialise import results_json
@@ -86,8 +87,15 @@ def report_inputs(root: Path) -> ReportInputs:
     seen = () if summary is not None else looks(folder)  # a rehearsal's do not count
     return ReportInputs(
         protocol, *identity, results, _unit_results(folder, protocol), sections, summary, findings,
-        looks=tuple(f"{look.time}, run {look.run} ({look.what})" for look in seen),
+        pictures=read_pictures(root), looks=tuple(f"{look.time}, run {look.run} ({look.what})" for look in seen),
     )  # fmt: skip
+
+
+def run_cases(root: Path) -> tuple[CaseResult, ...]:
+    """The patients whose slides the report of a run will show; chosen from its predictions alone."""
+    folder = RunFolder(root)
+    protocol = read_protocol(folder.protocol, backbones=CARDS, as_run=True)
+    return shown_cases(protocol, read_predictions(folder.predictions), run_cohorts(protocol, root))
 
 
 def run_cohorts(protocol: Protocol, root: Path) -> dict[str, Cohort]:

@@ -9,6 +9,7 @@ from tapfm_eval.statistics.reliability import ReliabilityBin
 
 EvaluatedSplit = Literal["validation", "test", "external"]
 StudyPart = Literal["train", "validation", "test", "external", "all"]
+Call = Literal["true positive", "false positive", "false negative", "true negative"]
 Scale = Literal["as they are", "recalibrated"]  # of scores: the model's own, or after a fit on validation patients
 
 
@@ -154,6 +155,23 @@ class FailedCaseResult:
     best_sensitivity: float
     worst_specificity: float
     best_specificity: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One patient whose slide is shown: how the lead arm called them at a threshold fixed on validation patients."""
+
+    rule: str  # of the threshold
+    target: str
+    arm: str
+    cohort: str
+    split: EvaluatedSplit
+    call: Call
+    patient_id: str
+    slide_id: str  # the patient's slide that speaks most for the call
+    score: float  # of the patient
+    threshold: float
+    alike: int  # patients with the same call, of whom this is the middle one or, of wrong calls, the gravest
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +355,7 @@ class Results:
     operating_points: tuple[OperatingPointResult, ...]
     triage: tuple[TriageResult, ...]
     failed_cases: tuple[FailedCaseResult, ...]
+    cases: tuple[CaseResult, ...]
     recalibrations: tuple[RecalibrationResult, ...]
     calibrations: tuple[CalibrationResult, ...]
     decision_curves: tuple[DecisionCurveResult, ...]

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tapfm_eval.analysis.baseline import baseline
 from tapfm_eval.analysis.calibration import calibrations, decision_curves, fit_recalibrations, recalibrations
+from tapfm_eval.analysis.cases import cases
 from tapfm_eval.analysis.comparisons import comparisons, primary_comparison
 from tapfm_eval.analysis.confounding import added_values, controls, stratified
 from tapfm_eval.analysis.discrimination import aurocs, curves, macros
@@ -17,7 +18,15 @@ from tapfm_eval.analysis.triage import triage
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.protocol.schema import Protocol
-from tapfm_eval.results import Results
+from tapfm_eval.results import CaseResult, Results
+
+
+def shown_cases(protocol: Protocol, predictions: pd.DataFrame, cohorts: Mapping[str, Cohort]) -> tuple[CaseResult, ...]:
+    """The patients whose slides a report shows, before anything else is analysed: their slides are at hand then."""
+    panels = panels_of(predictions, protocol)
+    validation = panels.get((protocol.development, "validation"))
+    points = tuple(operating_points(ordered(panels, protocol), validation, protocol))
+    return tuple(cases(predictions, panels, points, cohorts, protocol))
 
 
 def analyse(
@@ -52,6 +61,7 @@ def analyse(
         operating_points=points,
         triage=tuple(triage(points, protocol)),
         failed_cases=tuple(failed_cases(points, cohorts, lost)),
+        cases=tuple(cases(predictions, panels, points, cohorts, protocol)),
         recalibrations=tuple(recalibrations(fits)),
         calibrations=tuple(calibrations(unseen, cohorts, fits, protocol)),
         decision_curves=tuple(decision_curves(unseen, cohorts, fits, protocol)),

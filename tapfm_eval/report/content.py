@@ -16,6 +16,7 @@ from tapfm_eval.report.sections.confounding import confounding_section
 from tapfm_eval.report.sections.discrimination import auroc_section, macro_section
 from tapfm_eval.report.sections.flow import flow_section
 from tapfm_eval.report.sections.front import intended_use_section, summary_section
+from tapfm_eval.report.sections.heatmaps import heatmaps_section
 from tapfm_eval.report.sections.methods import methods_section
 from tapfm_eval.report.sections.precision import precision_section
 from tapfm_eval.report.sections.record import protocol_section, provenance_section
@@ -33,7 +34,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
 
     Args:
         inputs: The facts of the run.
-        show_ids: Print patient and slide ids in the table of exclusions; otherwise they are numbered.
+        show_ids: Print patient and slide ids; otherwise patients and slides are numbered.
     """
     scope = scope_of(inputs, show_ids=show_ids)
     protocol, scored = inputs.protocol, inputs.scored
@@ -53,6 +54,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
         benefit_section(scope),
         subgroups_section(scope),
         confounding_section(scope),
+        heatmaps_section(scope),
         training_section(scope),
         methods_section(scope) if scored is None else scored_methods(scope),
     ]

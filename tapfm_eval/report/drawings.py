@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tapfm_eval.report.pictures import Picture
+
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
@@ -122,4 +124,25 @@ class FlowDiagram:
     branches: tuple[FlowBox, ...]
 
 
-Drawing = ForestPlot | CurveGrid | FlowDiagram
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """One slide: the whole of it twice, and its tiles of most and of least weight."""
+
+    title: str
+    note: str  # size and counts, or why there is no picture
+    overviews: tuple[Picture, ...]  # the tissue, then the same with its tiles coloured
+    strongest: tuple[Picture, ...]
+    weakest: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSheet:
+    """Slides under each other, with the scale of their colours."""
+
+    rows: tuple[PictureRow, ...]
+    headers: tuple[str, str, str]  # over tissue, weights, tiles
+    scale: tuple[tuple[int, int, int], ...]  # colours from least to most, red, green, blue
+    scale_ends: tuple[str, str]
+
+
+Drawing = ForestPlot | CurveGrid | FlowDiagram | PictureSheet

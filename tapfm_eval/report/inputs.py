@@ -7,6 +7,7 @@ from tapfm_eval.audit.findings import Finding
 from tapfm_eval.predictions.imports import ScoredFile
 from tapfm_eval.predictions.shared import Sharing
 from tapfm_eval.protocol.schema import Protocol
+from tapfm_eval.report.pictures import CasePictures
 from tapfm_eval.results import RehearsalCheck, Results, UnitResult
 
 
@@ -44,4 +45,5 @@ class ReportInputs:
     scored: ScoredSummary | None = None
     """Predictions from elsewhere: None for a run. Where it is set, there was no training, audit, split, slide, manifest
     or flow, nothing was fixed in advance, and of `protocol` only names and the analysis mean anything."""
+    pictures: tuple[CasePictures, ...] = ()  # of the slides in `results.cases`, as far as the run kept them
     looks: tuple[str, ...] = ()  # when unseen patients were predicted under this version of the protocol, in order

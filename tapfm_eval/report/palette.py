@@ -6,6 +6,7 @@ HAIRLINE = "#c6cbd1"
 FAINT = "#eef0f2"
 ACCENT = "#0b5c8f"
 ARM_COLOURS = (ACCENT, "#c9591a", "#12826c", "#a8528f", "#b08414", "#4a9bd1")  # told apart by colour-blind readers
+WEIGHTS = ((226, 236, 245), (11, 92, 143), (6, 33, 56))  # red, green, blue of the least, middle and most weight
 LINE_STYLES = ((), (4.0, 1.6), (1.2, 1.4))  # an arm past the sixth takes its colour again, with dashes
 
 DARK_TWINS = {
@@ -20,3 +21,14 @@ DARK_TWINS = {
     "#b08414": "#dcb54c",
     "#4a9bd1": "#9fd0f3",
 }
+
+
+def weight_colour(share: float) -> tuple[int, int, int]:
+    """The colour of a rank between 0, the least weight, and 1, the most: from pale over the accent to nearly black.
+
+    >>> weight_colour(0.0), weight_colour(0.5), weight_colour(1.0)
+    ((226, 236, 245), (11, 92, 143), (6, 33, 56))
+    """
+    low, high, at = (*WEIGHTS[:2], 2 * share) if share < 0.5 else (*WEIGHTS[1:], 2 * share - 1)
+    red, green, blue = (round(a + (b - a) * at) for a, b in zip(low, high, strict=True))
+    return red, green, blue

@@ -46,9 +46,9 @@ def scored_inputs(root: Path) -> ReportInputs:
     covariates = _covariates(root, plan)
     cohorts = {name: _cohort(name, protocol, shared, covariates, folder.predictions) for name in plan.cohorts}
     results = analyse(protocol, shared, cohorts, [])
-    # no manifest was audited and nobody's way into the study is known: none is made up
+    # no manifest was audited, no slide is at hand, and nobody's way into the study is known: none is made up
     results = replace(
-        results, flow=(), exclusions=(), baseline=(), baseline_differences=(),
+        results, flow=(), exclusions=(), baseline=(), baseline_differences=(), cases=(),
         operating_points=(*results.operating_points, *_declared(plan, protocol, panels_of(shared, protocol))),
     )  # fmt: skip
     sections, run = _provenance(folder)

@@ -1,21 +1,27 @@
 """A whole run in miniature: the records that a report is made from, with scores drawn from a seed."""
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tapfm_eval.cohort.flow import Exclusion, FlowStep
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
+from tapfm_eval.report.palette import weight_colour
+from tapfm_eval.report.pictures import CasePictures, Picture, picture
 from tapfm_eval.results import (
     AddedValueResult,
     AurocResult,
     BaselineDifference,
     BaselineRow,
     CalibrationResult,
+    Call,
+    CaseResult,
     ComparisonResult,
     ControlResult,
     DecisionCurveResult,
@@ -149,8 +155,20 @@ def example_inputs(
         ),
         triage=tuple(
             TriageResult(
-                "sensitivity 0.95", "specificity 0.95", target, arm, cohort, split, 0.12, 0.55, 206, 26,
-                _proportion(68 + i, 206), _proportion(1, 68 + i), _proportion(19, 206), _proportion(15, 19),
+                "sensitivity 0.95",
+                "specificity 0.95",
+                target,
+                arm,
+                cohort,
+                split,
+                0.12,
+                0.55,
+                206,
+                26,
+                _proportion(68 + i, 206),
+                _proportion(1, 68 + i),
+                _proportion(19, 206),
+                _proportion(15, 19),
                 _proportion(119 - i, 206),
             )
             for cohort, split in PARTS
@@ -160,6 +178,7 @@ def example_inputs(
         failed_cases=(
             FailedCaseResult("Youden", targets[0], arms[0], "cptac-luad", "external", 1, 2, 0.81, 0.85, 0.7, 0.71),
         ),
+        cases=tuple(_cases(shown[:2], arms[0])),
         recalibrations=(
             *(RecalibrationResult(target, arm, -0.31, 0.84, 48, 9, None) for target in targets[:3] for arm in arms),
             RecalibrationResult("ALK", arms[0], math.nan, math.nan, 48, 0, "0 positive patients"),
@@ -245,7 +264,48 @@ def example_inputs(
             "Device": {"device": "cuda:0, NVIDIA H100 80GB", "precision": "bfloat16"},
         },
         rehearsal=_rehearsal(targets) if rehearsal else None,
+        pictures=tuple(_pictures(case) for case in results.cases),
     )
+
+
+def _cases(targets: Sequence[str], arm: str) -> Iterator[CaseResult]:
+    calls: tuple[tuple[Call, float], ...] = (
+        ("true positive", 0.62), ("false positive", 0.81), ("false negative", 0.07), ("true negative", 0.15),
+    )  # fmt: skip
+    for target in targets:
+        for i, (call, score) in enumerate(calls):
+            patient = f"C3L-{target}-{40 - i:05d}"
+            yield CaseResult(
+                "Youden", target, arm, "cptac-luad", "external", call, patient, f"{patient}-21", score, 0.31, 17 + i
+            )
+
+
+def _pictures(case: CaseResult) -> CasePictures:
+    """A made-up slide: a pink blob whose tiles weigh more to the right; a false negative has none."""
+    place = (case.target, case.call, case.cohort, case.patient_id, case.slide_id)
+    if case.call == "false negative":
+        return CasePictures(*place, 0, 0, 0, 0.0, (0.0, 0.0), None, None, (), (), "the slide cannot be read")
+    wide, high = (360, 240) if case.call == "true positive" else (200, 300)
+    y, x = np.mgrid[0:high, 0:wide]
+    tissue = ((x - wide / 2) / (0.42 * wide)) ** 2 + ((y - high / 2) / (0.4 * high)) ** 2 < 1
+    shade = 200 + 20 * np.sin(x / 9) * np.cos(y / 7)
+    slide = np.full((high, wide, 3), 244.0)
+    slide[tissue] = np.stack([shade, shade * 0.62, shade * 0.8], axis=-1)[tissue]
+    weights = np.full((high, wide, 3), 248.0)
+    for top in range(0, high, 12):
+        for left in range(0, wide, 12):
+            if tissue[min(top + 6, high - 1), min(left + 6, wide - 1)]:
+                weights[top : top + 12, left : left + 12] = weight_colour(left / wide)
+    tiles = [_jpeg(np.full((56, 56, 3), (150.0 + 12 * i, 90.0 + 9 * i, 140.0 + 5 * i))) for i in range(8)]
+    return CasePictures(
+        *place, 5, 1432, 71, 112.0, (21.4, 14.3), _jpeg(slide), _jpeg(weights), tuple(tiles[:4]), tuple(tiles[4:])
+    )
+
+
+def _jpeg(pixels: NDArray[np.float64]) -> Picture:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=80)
+    return picture(buffer.getvalue())
 
 
 def auroc_estimate(drawn: Scores, level: float = 0.95) -> Estimate:

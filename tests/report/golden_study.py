@@ -41,6 +41,7 @@ def golden_inputs() -> ReportInputs:
     )
 
 
+@cache
 def golden_tables() -> dict[str, str]:
     """Every table of the report as CSV, by its name."""
     return {table.id: table_csv(table) for table in build_content(golden_inputs()).tables}

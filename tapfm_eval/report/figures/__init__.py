@@ -1,9 +1,10 @@
 """The figures as SVG: text stays text, the same drawing gives the same bytes."""
 
-from tapfm_eval.report.drawings import CurveGrid, Drawing, FlowDiagram, ForestPlot
+from tapfm_eval.report.drawings import CurveGrid, Drawing, FlowDiagram, ForestPlot, PictureSheet
 from tapfm_eval.report.figures.flow import flow_figure
 from tapfm_eval.report.figures.forest import forest_figure
 from tapfm_eval.report.figures.grid import grid_figure
+from tapfm_eval.report.figures.pictures import picture_figure, with_pictures
 from tapfm_eval.report.figures.sheet import font_folder as font_folder
 from tapfm_eval.report.figures.sheet import own_style, svg_of
 from tapfm_eval.report.figures.sheet import printable as printable
@@ -19,3 +20,6 @@ def draw(drawing: Drawing) -> str:
                 return svg_of(grid_figure(drawing))
             case FlowDiagram():
                 return svg_of(flow_figure(drawing))
+            case PictureSheet():
+                figure, placed = picture_figure(drawing)
+                return with_pictures(svg_of(figure), placed)
