@@ -1,7 +1,9 @@
 """Every draw depends on its keys alone: never on order, batch, process or the global generators."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from tapfm_eval.methods.augment import augment_tiles, gaussian_blur
 from tapfm_eval.methods.randomness import depth_keep, draw_tiles, keyed_uniform, seeded
 from tapfm_eval.randomness import generator, key
+
+PACKAGE = Path(__file__).resolve().parents[2] / "tapfm_eval"
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -52,6 +56,19 @@ def test_draws_are_the_same_in_another_process() -> None:
     )
     here = (draw_tiles(100, 5, 1, 2, "S").tolist(), key(1, "a"), keyed_uniform(np.arange(2), 2, "x").tolist())
     assert done.stdout.strip() == " ".join(map(str, here))
+
+
+def test_no_other_module_of_a_training_seeds_or_draws_on_its_own() -> None:
+    """Where `torch.manual_seed` stands, it is given a key, inside a fork of the global generator."""
+    seeding = re.compile(r"default_rng\(|PCG64|manual_seed|np\.random\.(seed|rand|choice|permutation)|import random\b")
+    folders = ("slides", "backbones", "methods", "stages", "rehearsal")
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for folder in folders
+        for path in (PACKAGE / folder).rglob("*.py")
+        if seeding.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"methods/randomness.py", "methods/model.py", "backbones/load.py"}
 
 
 def test_keys_that_read_alike_are_kept_apart() -> None:
