@@ -1,4 +1,4 @@
-"""Time of the AUROC functions beside their targets.
+"""Time of the AUROC functions and of average precision beside their targets.
 
 Run from the repository root: `python tests/benchmarks/statistics_speed.py`. Best of several runs; a ratio below 1 is
 within the target. pROC's times are those of one idle core elsewhere, so ratios to them are a guide, not a race.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tapfm_eval.statistics import auroc, auroc_covariance, compare_auroc
+from tapfm_eval.statistics import auroc, auroc_covariance, average_precision, compare_auroc
 from tapfm_eval.statistics.border import observe, split_arms
 from tapfm_eval.statistics.resampling import resampled_aurocs
 
@@ -44,6 +44,12 @@ def main() -> None:
     observed = observe(many[:500], split_arms(arms[:, :500]), targets=True)
     took = best(lambda: resampled_aurocs(observed, np.random.default_rng(1), 2000), 2)
     rows.append(("2,000 bootstrap replicates, 12 x 4 x 500", took, 5000.0, "target"))
+    for positives in (900, 20_000):  # resampled, and from each patient's influence
+        rare = (np.arange(100_000) < positives).astype(float)
+        ranked = rng.standard_normal(100_000) + rare
+        took = best(lambda rare=rare, ranked=ranked: average_precision(rare, ranked), 3)
+        name = f"average precision with interval, n = 100,000, {positives:,} positives"
+        rows.append((name, took, 1000.0, "as for AUROC"))
     print("| what | ms | beside | ms | ratio |\n|---|---|---|---|---|")
     for name, measured, reference, beside in rows:
         print(f"| {name} | {measured:.1f} | {beside} | {reference:g} | {measured / reference:.2f} |")
