@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tapfm_eval.protocol.schema import Protocol
-from tapfm_eval.results import AurocResult
+from tapfm_eval.results import AurocResult, MacroResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,21 @@ PUBLISHED = (
     Published("h-optimus-0", "tapfm", "full", "luad", "ALK", True, 0.8702, None),
 )
 # The paper's best frozen baseline for EGFR (0.7742 and 0.8295) is not here: it does not say which arm that was.
+
+
+PUBLISHED_MACRO = ("h-optimus-0", "tapfm", "full", "luad", frozenset({"EGFR", "KRAS", "MET", "ALK"}), 0.8510)
+"""The paper's one macro AUROC: on the test patients of its own institution."""
+
+
+def published_macro(protocol: Protocol, result: MacroResult) -> float | None:
+    """The paper's macro AUROC for this arm, over the same targets on test patients of a cohort like its own."""
+    plan = next((plan for plan in protocol.arms if plan.id == result.arm), None)
+    name = result.cohort.lower()
+    if plan is None or result.split != "test" or "tcga" in name or "cptac" in name:
+        return None
+    *model, disease, targets, value = PUBLISHED_MACRO
+    same = (plan.backbone, plan.aggregator, plan.adapt) == tuple(model)
+    return value if same and disease in name and frozenset(result.targets) == targets else None
 
 
 def published_value(protocol: Protocol, result: AurocResult) -> float | None:

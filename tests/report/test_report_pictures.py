@@ -76,6 +76,21 @@ def test_the_text_says_how_slides_were_chosen_and_what_a_weight_is_not() -> None
     assert "2 of 3 targets are shown" in text
 
 
+def test_hostile_ids_are_text_in_the_picture_and_its_words() -> None:
+    inputs = example_inputs()
+    hostile = "</svg><script>alert(1)</script>\u202e"
+    first, picture = inputs.results.cases[0], inputs.pictures[0]
+    cases = (replace(first, patient_id=hostile), *inputs.results.cases[1:])
+    changed = replace(with_results(inputs, cases=cases), pictures=(replace(picture, patient_id=hostile),))
+    figure = next(f for f in build_content(changed, show_ids=True).figures if f.id == "heatmaps-EGFR")
+    svg = draw(figure.drawing)
+    assert "<script>" not in svg
+    assert svg.count("</svg>") == 1
+    assert "&lt;script&gt;" in svg
+    assert "[U+202E]" in figure.alt
+    assert svg.count("<image ") == 10
+
+
 def test_a_run_without_pictures_says_so_and_still_names_whom_it_would_show() -> None:
     inputs = replace(example_inputs(), pictures=())
     blocks = section(inputs).blocks

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
 from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
 from tapfm_eval.report.numbers import count, count_cell, estimate_cell, events_cell, fixed, text_cell, visible
-from tapfm_eval.report.published import published_note, published_value
+from tapfm_eval.report.published import published_macro, published_note, published_value
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
 from tapfm_eval.report.sections.roc import roc_figures
@@ -31,6 +31,10 @@ def macro_section(scope: Scope) -> Section:
     results = scope.inputs.results.macros
     if not results:
         return Section("macro", "Several targets together", (Paragraph("No average over targets was estimated."),))
+    protocol = scope.inputs.protocol
+    values = [None if scope.inputs.rehearsal is not None else published_macro(protocol, r) for r in results]
+    published = dict(zip(map(id, results), values, strict=True))
+    has_published = any(value is not None for value in values)
 
     def row(result: MacroResult) -> tuple[Cell, ...]:
         return (
@@ -39,6 +43,7 @@ def macro_section(scope: Scope) -> Section:
             text_cell(", ".join(result.left_out) or "none"),
             Cell(count(result.macro.clusters), (result.macro.clusters,), float(result.macro.clusters)),
             estimate_cell(result.macro, scope.decimals),
+            *((_published_cell(scope, published[id(result)]),) if has_published else ()),
             Cell(
                 f"{count(result.micro.positives)} / {count(result.micro.n)}",
                 (result.micro.positives, result.micro.n),
@@ -58,6 +63,7 @@ def macro_section(scope: Scope) -> Section:
             Column("Left out", ("left_out",), width=0.9),
             Column("Patients", ("patients",), "number", 0.8),
             Column(f"Macro AUROC ({scope.interval})", ("macro_auroc", "lower", "upper"), "number", 1.6),
+            *((Column("Published", ("published",), "number", 0.9),) if has_published else ()),
             Column("Events / pairs", ("micro_positives", "micro_pairs"), "number", 1.1),
             Column(f"Micro AUROC ({scope.interval})", ("micro_auroc", "micro_lower", "micro_upper"), "number", 1.6),
             method,
@@ -67,9 +73,14 @@ def macro_section(scope: Scope) -> Section:
         note="Macro: mean of the targets’ AUROCs. Micro: AUROC of all pairs of patient and target, clustered by "
         "patient; it also rewards knowing that one target is more frequent than another. A target is left out where "
         "all its patients belong to one class; averages over different targets do not compare. "
-        f"Micro intervals: {visible(_joined(result.micro.method for result in results))}.{method_note}",
+        f"Micro intervals: {visible(_joined(result.micro.method for result in results))}.{method_note}"
+        + (f" {published_note(protocol)}" if has_published else ""),
     )
     return Section("macro", "Several targets together", (table,))
+
+
+def _published_cell(scope: Scope, value: float | None) -> Cell:
+    return Cell("–" if value is None else fixed(value, scope.decimals), (value,), value)
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -91,7 +102,7 @@ def _auroc_table(scope: Scope) -> Table:
             else Cell("not assessed: the cohort has no such label", (math.nan, math.nan, math.nan))
         )
         value = values[id(result)]
-        published = (Cell("–" if value is None else fixed(value, scope.decimals), (value,), value),)
+        published = (_published_cell(scope, value),)
         return (
             text_cell(result.target),
             text_cell(result.arm),
