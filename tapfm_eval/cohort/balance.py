@@ -8,6 +8,10 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 _SHORTFALL_WEIGHT = 100.0  # a class too rare to be measured in a block outweighs every imbalance
+_SLACK = (
+    2.0,
+    0.05,
+)  # with `Aim.size`: so many patients, or this share of a block, a block may have too many or too few
 _NODES = 30  # branch-and-bound nodes: a limit in nodes, not in seconds, gives the same answer on every machine
 _MAX_BINARIES = 3_000  # above this the programme is left out: many small sites balance without it
 _PAIRS = 20_000  # pairs tried per round of swaps
@@ -19,13 +23,15 @@ _THROWN = 8  # units thrown to other blocks in each round
 class Aim:
     """What the blocks should look like: the objective is the weighted sum of absolute deviations from `share * total`.
 
-    Shapes: U units, C categories, B blocks.
+    With `size`, every other category is held against the block's own size instead, which may then differ a little: 23
+    patients composed as the cohort is are better than 22 who are not. Shapes: U units, C categories, B blocks.
     """
 
     counts: NDArray[np.float64]  # (U, C) patients of each category in each unit
     weights: NDArray[np.float64]  # (C,) cost of one patient too many or too few of each category
     minimum: NDArray[np.float64]  # (C,) patients that each block should hold at least; 0 for no minimum
     shares: NDArray[np.float64]  # (B,) sum to 1
+    size: int | None = None  # the category that counts all patients, for `deal`; `assign` asks for none
 
     @property
     def wanted(self) -> NDArray[np.float64]:
@@ -34,8 +40,16 @@ class Aim:
 
     def cost(self, held: NDArray[np.float64], block: NDArray[np.intp] | int) -> NDArray[np.float64]:
         """The cost of blocks that hold `held` (..., C), where `block` (...) says which block each is."""
-        deviation = np.abs(held - self.wanted.T[block]) @ self.weights
+        wanted = self.wanted.T[block]
         short = np.maximum(self.minimum - held, 0).sum(axis=-1)
+        if self.size is not None:
+            patients = wanted[..., self.size]
+            total = self.counts.sum(axis=0)
+            wanted = held[..., self.size, None] * (total / total[self.size])
+            wanted[..., self.size] = patients
+            slack = np.maximum(_SLACK[0], _SLACK[1] * patients)
+            short = short + np.maximum(np.abs(held[..., self.size] - patients) - slack, 0)
+        deviation = np.abs(held - wanted) @ self.weights
         return np.asarray(deviation + _SHORTFALL_WEIGHT * short, dtype=np.float64)
 
 

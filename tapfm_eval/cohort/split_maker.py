@@ -91,7 +91,9 @@ def make_split(
     else:
         parts = np.array([chosen.train, chosen.validation, chosen.test])
         block_shares = parts if scheme == "holdout" else np.full(folds, 1 / folds)
-        aim = Aim(categories.to_numpy(), weights, minimum, block_shares)
+        # folds may differ by a few patients if they are then more alike; the shares of a holdout are kept
+        size = list(categories).index("patients") if scheme == "kfold" else None
+        aim = Aim(categories.to_numpy(), weights, minimum, block_shares, size)
         blocks = deal(aim, rng, kinds)
     block_names = ["train", "validation", "test"] if scheme == "holdout" else [str(block) for block in range(folds)]
     _check_filled(blocks, block_names)
