@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
 from tapfm_eval.rundir import write_whole
-from tapfm_eval.slides.hdf5 import read_array
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array
 
 FORMAT = "tapfm-eval/features/1"
 # h5py raises most of these on torn files; numbers beyond float32 raise the last
@@ -39,7 +38,7 @@ def write_features(path: Path, slide_id: str, card: BackboneCard, content: Slide
     """
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w", track_order=True) as file:
+        with create_checksummed(temporary, track_order=True) as file:
             file.attrs["format"] = FORMAT
             for name, array in (("features", content.features), ("coords", content.coords)):
                 dataset = file.create_dataset(name, data=array)
@@ -58,7 +57,7 @@ def read_features(path: Path, card: BackboneCard) -> SlideFeatures:
         BackboneError: The file is missing, torn, or holds another encoder's features.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_checksummed(path) as file:
             features, attention, coords = (read_array(file, name) for name in ("features", "attention", "coords"))
             if coords.dtype.kind not in "iu":
                 raise ValueError("coords are no whole numbers")

@@ -7,12 +7,12 @@ A unit keeps one for every test and external slide that it predicts, before its 
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, RunError
 from tapfm_eval.rundir import write_whole
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed
 
 FORMAT = "tapfm-eval/attention/1"
 
@@ -41,7 +41,7 @@ def write_attention(path: Path, content: TileAttention) -> None:
     """
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w", track_order=True) as file:
+        with create_checksummed(temporary, track_order=True) as file:
             file.attrs["format"] = FORMAT
             file.attrs["slide_id"] = content.slide_id
             coords = file.create_dataset("coords", data=content.coords)
@@ -59,7 +59,7 @@ def read_attention(path: Path) -> TileAttention:
         RunError: The file is missing, torn, or something else.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_checksummed(path) as file:
             if file.attrs["format"] != FORMAT:
                 raise ValueError(f"format {file.attrs['format']}")
             content = TileAttention(

@@ -1,5 +1,7 @@
 """Arrays out of HDF5 files that anybody may have written: plain numbers in the file itself, of a size it can hold."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -8,6 +10,32 @@ from numpy.typing import NDArray
 
 _EXPANSION = 100  # how far compression may shrink an array; a file that claims more is no measurement
 _ALLOWANCE = 2**20  # bytes; small arrays of one repeated value shrink further
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_CHECKSUMMED = 2  # superblock version from which HDF5 keeps checksums of everything but the numbers
+
+
+def create_checksummed(path: Path, *, track_order: bool = False) -> h5py.File:
+    """A new file in the layout with checksums that `open_checksummed` asks for; HDF5 1.10 (2016) and later read it."""
+    return h5py.File(path, "w", libver="latest", track_order=track_order)
+
+
+@contextmanager
+def open_checksummed(path: Path) -> Iterator[h5py.File]:
+    """Opens a file of `create_checksummed`; one without checksums is refused, as damage to it may hang the library.
+
+    Raises:
+        ValueError: It is no HDF5 file, or one of the older layout.
+        OSError: It cannot be opened, or a checksum is wrong.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_SIGNATURE) + 1)
+    if not start.startswith(_SIGNATURE) or len(start) <= len(_SIGNATURE):
+        raise ValueError("no HDF5 file")
+    if start[-1] < _CHECKSUMMED:
+        raise ValueError("an HDF5 file without checksums")
+    with h5py.File(path, "r") as opened:
+        yield opened
 
 
 def read_array(file: h5py.File, name: str) -> NDArray[np.generic]:

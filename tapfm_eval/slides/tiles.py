@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, SlideError
 from tapfm_eval.rundir import write_whole
-from tapfm_eval.slides.hdf5 import read_array
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array
 from tapfm_eval.slides.reader import MPP_TOLERANCE, SlideInfo, SlideReader, TilePlan
 from tapfm_eval.slides.regions import Regions, check_on_slide, inside
 from tapfm_eval.slides.tissue import tissue_mask
@@ -182,7 +181,7 @@ def write_tiles(grid: TileGrid, path: Path) -> None:
     """
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
+        with create_checksummed(temporary) as file:
             coords = file.create_dataset("coords", data=grid.xy0)
             for name, value in _trident_attributes(grid, path).items():
                 coords.attrs[name] = value
@@ -201,7 +200,7 @@ def read_tiles(path: Path) -> TileGrid:
         SlideError: The file is missing, damaged, or of another format.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_checksummed(path) as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 got = f"format {attributes.get('format', 'none')!r}"

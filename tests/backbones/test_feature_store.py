@@ -101,3 +101,22 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path, fault: str) ->
     with pytest.raises(BackboneError) as error:
         read_features(path, CARD)
     assert "x.h5" in str(error.value)
+
+
+def test_a_damaged_byte_outside_the_numbers_is_told_by_its_checksum(tmp_path: Path) -> None:
+    """Bytes shifted by 512 sent the HDF5 library round in circles for ever, before files had checksums."""
+    path = stored(tmp_path)
+    whole = path.read_bytes()
+    for at in (9, 48, 100, 200):
+        path.write_bytes(whole[:at] + whole[at : at + 512] + whole[at:])
+        with pytest.raises(BackboneError):
+            read_features(path, CARD)
+
+
+def test_a_file_of_the_layout_without_checksums_is_refused(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    with h5py.File(path, "r") as whole, h5py.File(tmp_path / "old.h5", "w", libver=("earliest", "v108")) as old:
+        for name in whole:
+            whole.copy(name, old)
+    with pytest.raises(BackboneError, match="without checksums"):
+        read_features(tmp_path / "old.h5", CARD)
