@@ -6,9 +6,9 @@
 The default network has ViT-S size (384 wide, 12 blocks, 6 heads) and random weights; `--backbone` takes a card at its
 full size instead. On a CPU one thread computes and its own time is taken, so that other work on the machine counts
 little; ways take turns, and medians are printed. The joint graph is this project's own forward pass with one graph over
-the whole bag; a plain timm network, whose last block computes rows that nobody uses, would be slower. Memory is the peak
-of one step above what was held before it, network and gradients among that: resident size in a process of its own on a
-CPU, allocated memory on a GPU. The last row shows that two passes need no more for a bag four times as large.
+the whole bag; a plain timm network, whose last block computes rows that nobody uses, would be slower. Memory is the
+peak of one step above what was held before it, network and gradients among that: resident size in a process of its own
+on a CPU, allocated memory on a GPU. The last row shows that two passes need no more for a bag four times as large.
 
 Where there is a GPU and no option is given, tables of H-optimus-0's size follow, at K = 75, 300 and 1000 with the
 micro-batch that a probe finds; a bag that does not fit says so.
