@@ -52,6 +52,8 @@ class RunOptions:
     arms: tuple[str, ...] = ()  # train only these, and stop before any test patient is predicted
     rehearse: bool = False
     command: str = ""
+    executor: str = "local"  # local, or ray
+    address: str | None = None  # of a Ray cluster; None: an instance of the command's own
     checkpoint_seconds: float = 600.0  # of training between two checkpoints
     checkpoint_slides: int | None = None  # as well after so many slides
 
@@ -124,6 +126,13 @@ def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
     ]  # fmt: skip
     if options.device is not None and not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", options.device):
         problems.append(Problem("--device", "cpu, cuda or cuda:N", repr(options.device), "Leave it out to choose."))
+    if options.executor not in ("local", "ray"):
+        problems.append(Problem("--executor", "local or ray", repr(options.executor), "Correct it."))
+    if options.address is not None and options.executor != "ray":
+        problems.append(Problem("--address", "--executor ray beside it", options.executor, "Add --executor ray."))
+    if options.executor == "ray" and (options.device or "").startswith("cuda:"):
+        problems.append(Problem("--device", "cpu or cuda, with --executor ray", str(options.device),
+                                "Ray gives each unit a GPU of its own."))  # fmt: skip
     for flag, given, names in (
         ("--slides", options.slides, list(protocol.cohorts)),
         ("--weights", options.weights, [arm.backbone for arm in protocol.arms]),

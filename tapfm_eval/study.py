@@ -1,9 +1,9 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
+import contextlib
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
+from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import InputError, Problem, StudyError
+from tapfm_eval.executors.local import LocalExecutor
+from tapfm_eval.executors.ray import RayExecutor, check_installed
+from tapfm_eval.executors.work import Executor, Work
 from tapfm_eval.locks import Holder, Lock, take_in_turn
 from tapfm_eval.preparation import (
     Prepared,
@@ -27,19 +31,25 @@ from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_yaml, read_protocol
 from tapfm_eval.provenance import environment, environments, provenance
 from tapfm_eval.results import RehearsalCheck
-from tapfm_eval.rundir import LOOKED, PREDICTED, RunFolder, looks_of_others, sha256_file, write_json, write_text
+from tapfm_eval.rundir import (
+    RunFolder,
+    sweep_old,
+    write_json,
+    write_text,
+)
+from tapfm_eval.stages.bodies import SentStudy, Study, WholeStudy, is_done
 from tapfm_eval.stages.constancy import FAILED, same_slides, same_weights, slides_before
 from tapfm_eval.stages.failures import (
     AT_FIRST,
     Losses,
     check_failures,
-    despite_failures,
     lost_later,
     read_failures,
     write_failures,
 )
-from tapfm_eval.stages.sharing import Piece, do_all, do_free
-from tapfm_eval.stages.tiling import Tiling, tile_slides
+from tapfm_eval.stages.graph import Graph
+from tapfm_eval.stages.study_graph import Means, study_graph, tile_graph
+from tapfm_eval.stages.tiling import Tiling, is_tiled, tile_slides
 from tapfm_eval.stopping import stopping
 
 if TYPE_CHECKING:
@@ -49,7 +59,8 @@ if TYPE_CHECKING:
     from tapfm_eval.protocol.schema import Arm, Protocol
     from tapfm_eval.stages.units import StudyData
 
-EMBEDDED_TOGETHER = 32  # slides of a frozen backbone that a process takes at a time, so that several share a cohort
+BODIES = "tapfm_eval.stages.bodies"
+TILING = "tapfm_eval.stages.tiling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     """
     protocol = read_protocol(path, backbones=CARDS, findings=KINDS)
     check_options(protocol, options, path)
+    if options.executor == "ray":
+        check_installed()
     options = with_local_paths(protocol, options)
     with stopping(options.out, options.workers) as stop:
         before, reporter.check = reporter.check, stop.check
@@ -112,27 +125,36 @@ def _stop_on_errors(findings: Sequence[Finding], protocol: "Protocol", path: Pat
 
 
 def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOptions, reporter: Reporter) -> RunOutcome:
-    # torch is imported here and not before: every refusal above comes at once
+    # torch is imported from here on and not before: every refusal above comes at once
+    with contextlib.ExitStack() as open_:
+        ray = open_.enter_context(_ray(prepared, options)) if options.executor == "ray" else None
+        return _execute_with(prepared, findings, options, reporter, ray)
+
+
+def _execute_with(
+    prepared: Prepared,
+    findings: Sequence[Finding],
+    options: RunOptions,
+    reporter: Reporter,
+    ray: RayExecutor | None,
+) -> RunOutcome:
     from tapfm_eval.stages.units import check_units, check_weights, units_of, weights_hashes
 
     protocol, folder = prepared.protocol, prepared.folder
-    device = _device(options)
+    device = _device(options, ray)
     weights: dict[str, str] = {}
     if prepared.cohorts.keys() - prepared.features.keys():  # where all come as features, no backbone is run
         check_weights(prepared.cards, options.weights, protocol.seeds[0])
         weights = weights_hashes(prepared.cards, options.weights)
-    run = _Run(prepared, options, reporter, environment(device.described), weights)
+    run = _Run(prepared, options, reporter, environment(device.described), weights, device.threads)
     _begin(run, findings)
-    data = _study_data(run, device.torch, _tile(run))
+    data = _study_data(run, device.torch, _tile(run, ray))
     arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
-    _embed(run, data, arms)
     units = units_of(protocol, prepared.cohorts[protocol.development].folds)
     check_units(data.without(lost_later(folder)), arms, units)
-    held = _train(run, data, [(arm, unit) for arm, unit in units if arm in arms])
+    held = _do(run, data, _graph(run, data, arms, _means(options, device, ray)), ray)
     if options.arms:
         reporter.say("Stopped before test and external patients: --arm trains only.")
-    elif not held:
-        held = _predict(run, data, units)
     if options.arms or held:
         return RunOutcome(folder.root, (), (), held)
     report, checks = _report(run, data, units)
@@ -143,6 +165,7 @@ def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOption
 class _Device:
     torch: "torch.device"
     described: str
+    threads: int | None = None  # of arithmetic on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +177,7 @@ class _Run:
     reporter: Reporter
     environment: Mapping[str, str]  # where and with what this process computes
     weights: Mapping[str, str]  # hashes of the backbones' weights
+    threads: int | None  # of arithmetic on a CPU
 
     @property
     def folder(self) -> RunFolder:
@@ -177,28 +201,39 @@ class _Run:
 
         return take_in_turn(self.folder.lock(name), waiting)
 
-    def held(self, piece: Piece, holder: Holder) -> None:
-        self.reporter.say(f"{piece.name} is held by {holder}; going on with what is free.")
+
+def _ray(prepared: Prepared, options: RunOptions) -> RayExecutor:
+    return RayExecutor(prepared.folder.root / "logs", options.address)
 
 
-def _device(options: RunOptions) -> _Device:
+def _device(options: RunOptions, ray: RayExecutor | None) -> _Device:
     import torch
 
+    if ray is not None and (options.device == "cuda" or (options.device is None and ray.has_gpus())):
+        return _Device(torch.device("cuda"), "cuda, by Ray")
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         got = f"{torch.cuda.device_count()} of them"
         raise InputError(Problem(f"--device {device}", "a GPU of that number", got, "Use --device cpu or another one."))
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-        return _Device(device, str(device))
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        torch.set_num_threads(threads)
+        return _Device(device, str(device), threads)
     return _Device(device, f"{device} ({torch.cuda.get_device_name(device)})")
+
+
+def _means(options: RunOptions, device: _Device, ray: RayExecutor | None) -> Means:
+    """What a unit may use: on a GPU its readers have their share of the machine's cores."""
+    shares = [1e9] if ray is None else [m["CPU"] / m["GPU"] for m in ray.machines() if m.get("GPU")]
+    return Means(device.torch.type == "cuda", device.threads or 1, options.workers, min(shares, default=1e9))
 
 
 def _begin(run: _Run, findings: Sequence[Finding]) -> None:
     """Protocol, provenance and audit of the run; each session is a line of the journal."""
     protocol, folder = run.prepared.protocol, run.folder
     with run.in_turn("begin", "the start of the run"):
+        sweep_old(folder.root, "tiles/*", "features/*/*", "tables", "figures")
         same_weights(folder, run.weights)
         write_text(folder.protocol, protocol_yaml(protocol))
         accepted = {override.finding: override.reason for override in protocol.overrides}
@@ -222,7 +257,7 @@ def _write_provenance(run: _Run) -> None:
     })  # fmt: skip
 
 
-def _tile(run: _Run) -> Tiling:
+def _tile(run: _Run, ray: RayExecutor | None) -> Tiling:
     """The tile grids of all slides that the study has not lost."""
     from tapfm_eval.slides.tiles import tile_spec
     from tapfm_eval.stages.imported import take_features
@@ -231,6 +266,13 @@ def _tile(run: _Run) -> Tiling:
     with run.in_turn("tiles", "the search for tissue"):
         gone = {(failure.cohort, failure.slide_id) for failure in lost_later(folder)}
         files = [f for search in run.prepared.searches for f in search.files if (f.cohort, f.slide_id) not in gone]
+        if ray is not None:
+            places = {search.root for search in run.prepared.searches if search.root is not None}
+            ray.check_sight(run.folder.root, sorted({*places, *run.options.weights.values()}))
+            graph = tile_graph(files, run.folder, run.prepared.hashes)
+            work = Work(f"{TILING}:tile_one", f"{TILING}:is_tiled", (spec, run.folder), run.folder)
+            ray.run(graph.left(partial(is_tiled, (spec, run.folder))), work, run.reporter)
+        # what Ray has tiled is only looked at once more
         with run.reporter.stage("Finding tissue", len(files)) as advance:
             tiling = tile_slides(files, spec, folder, run.options.workers, advance)
         for given in run.prepared.features.values():
@@ -268,105 +310,35 @@ def _study_data(run: _Run, device: "torch.device", tiling: Tiling) -> "StudyData
     )  # fmt: skip
 
 
-def _embed(run: _Run, data: "StudyData", arms: "Sequence[Arm]") -> None:
-    """Every slide through every frozen backbone that these arms need; processes share the slides of a cohort."""
-    from tapfm_eval.stages.units import embed_slides, is_embedded
+def _graph(run: _Run, data: "StudyData", arms: "Sequence[Arm]", means: Means) -> Graph:
+    """What is to be done after the search for tissue."""
+    from tapfm_eval.methods.unit import Unit
+    from tapfm_eval.stages.units import predict_steps, unit_steps
 
-    def embed(backbone: str, ids: frozenset[str], advance: Callable[[int], None], lock: Lock) -> None:
-        def attempt() -> None:
-            left = data.without(lost_later(run.folder)).slides
-            embed_slides(data, backbone, [slide for slide in left if slide.slide_id in ids], advance)
-
-        despite_failures(run.losses, data.slides, "embedding", run.reporter.say, attempt)
-
-    def embedded(backbone: str, ids: frozenset[str]) -> bool:
-        left = data.without(lost_later(run.folder)).slides
-        return is_embedded(data, backbone, [slide for slide in left if slide.slide_id in ids])
-
-    for backbone in dict.fromkeys(arm.backbone for arm in arms if arm.adapt == "frozen"):
-        for cohort in run.prepared.cohorts:
-            names = [slide.slide_id for slide in data.of(cohort)]
-            with run.reporter.stage(f"Embedding {cohort} with {backbone}", len(names)) as advance:
-                pieces = []
-                for start in range(0, len(names), EMBEDDED_TOGETHER):
-                    ids = frozenset(names[start : start + EMBEDDED_TOGETHER])
-                    title = f"The embedding of {cohort} with {backbone} from slide {start + 1} on"
-                    lock = run.folder.lock(f"features/{backbone}/{cohort}/{start}")
-                    done, work = partial(embedded, backbone, ids), partial(embed, backbone, ids, advance)
-                    pieces.append(Piece(title, lock, done, work))
-                do_all(pieces, run.held, run.reporter.check)
+    protocol, cohorts = run.prepared.protocol, run.prepared.cohorts
+    return study_graph(
+        protocol, cohorts[protocol.development].folds,
+        {cohort: [slide.slide_id for slide in data.of(cohort)] for cohort in cohorts}, run.folder, means,
+        arms=arms, look=not run.options.arms, hashes=run.prepared.hashes,
+        training_steps=lambda arm, seed, fold: unit_steps(data, arm, Unit(arm.id, seed, fold)),
+        prediction_steps=lambda arm, seed, fold: predict_steps(data, Unit(arm.id, seed, fold)),
+    )  # fmt: skip
 
 
-def _pieces(
-    run: _Run,
-    units: "Sequence[tuple[Arm, Unit]]",
-    is_done: "Callable[[Unit], bool]",
-    work: "Callable[[Arm, Unit, Lock], None]",
-) -> list[Piece]:
-    return [
-        Piece(
-            str(unit),
-            run.folder.lock(f"units/{unit.arm}/seed-{unit.seed}/fold-{unit.fold}"),
-            partial(is_done, unit),
-            partial(work, arm, unit),
+def _do(run: _Run, data: "StudyData", graph: Graph, ray: RayExecutor | None) -> Mapping[str, Holder]:
+    """Whatever of the graph is not done; returns who holds what other processes are at."""
+    study: Study
+    if ray is None:
+        study = WholeStudy(data, run.losses, run.reporter)
+        executor: Executor = LocalExecutor()
+    else:
+        files = tuple(
+            SlideFile(slide.cohort, slide.patient_id, slide.slide_id, slide.path, slide.manifest_mpp)
+            for slide in data.slides
         )
-        for arm, unit in units
-    ]
-
-
-def _train(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> dict[str, Holder]:
-    """Trains what nobody else is training; returns who holds what is left."""
-    from tapfm_eval.stages.units import is_trained, train_and_save, unit_steps
-
-    def train(arm: "Arm", unit: "Unit", lock: Lock) -> None:
-        def attempt() -> None:
-            left = data.without(lost_later(run.folder))
-            with run.reporter.stage(f"Training {unit}", unit_steps(left, arm, unit)) as advance:
-                train_and_save(left, arm, unit, advance, lock.check, run.reporter.say)
-
-        despite_failures(run.losses, data.slides, "training", run.reporter.say, attempt)
-        run.folder.journal("selected", arm=unit.arm, seed=unit.seed, fold=unit.fold)
-
-    return do_free(_pieces(run, units, partial(is_trained, data), train), run.held)
-
-
-def _predict(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> dict[str, Holder]:
-    """The one look at test and external patients, after every arm, seed and fold is selected."""
-    from tapfm_eval.stages.units import is_predicted, predict_and_save, predict_steps, unit_folder
-
-    with run.in_turn("look", "the first look at test patients"):
-        _announce_look(run.folder, [unit for _, unit in units if not is_predicted(data, unit)])
-
-    def predict(arm: "Arm", unit: "Unit", lock: Lock) -> None:
-        def attempt() -> None:
-            left = data.without(lost_later(run.folder))
-            with run.reporter.stage(f"Predicting {unit}", predict_steps(left, unit)) as advance:
-                predict_and_save(left, arm, unit, advance, lock.check, run.reporter.say)
-
-        despite_failures(run.losses, data.slides, "prediction", run.reporter.say, attempt)
-        digest = sha256_file(unit_folder(data, unit) / "predictions.csv")
-        run.folder.journal(PREDICTED, unit=str(unit), sha256=digest)
-
-    return do_free(_pieces(run, units, partial(is_predicted, data), predict), run.held)
-
-
-def _announce_look(folder: RunFolder, todo: "Sequence[Unit]") -> None:
-    """Writes down that test and external patients are about to be predicted; once more where they had been before."""
-    events = folder.events()
-    announced = [event for event in events if event["event"] == LOOKED]
-    if not announced:
-        if todo:
-            others = [asdict(look) for look in looks_of_others(folder)]
-            folder.journal(LOOKED, units=len(todo), what="all units", others=others)
-        return
-    made = Counter(str(event.get("unit")) for event in events if event["event"] == PREDICTED)
-    asked: Counter[str] = Counter()
-    for event in announced[1:]:
-        names = event.get("again")
-        asked.update(map(str, names) if isinstance(names, list) else ())
-    again = [str(unit) for unit in todo if made[str(unit)] > asked[str(unit)]]
-    if again:
-        folder.journal(LOOKED, units=len(again), what=f"{'; '.join(again)} once more", again=again)
+        study, executor = SentStudy(replace(data, slides=()), files, run.losses, run.threads), ray
+    work = Work(f"{BODIES}:perform", f"{BODIES}:is_done", study, run.folder)
+    return executor.run(graph.left(partial(is_done, study)), work, run.reporter)
 
 
 def _report(
@@ -377,12 +349,24 @@ def _report(
 
     with run.in_turn("report", "the report"):
         _combine(run, data, units)
+        _draw(run, data)
         _write_provenance(run)
         with run.reporter.stage("Writing the report", 1) as advance:
             report, checks = write_analysis(run.folder.root)
             advance(1)
         run.folder.journal("reported", files=[file.name for file in report])
     return report, checks
+
+
+def _draw(run: _Run, data: "StudyData") -> None:
+    """Small pictures of the slides that the report will show, while the slides are at hand."""
+    from tapfm_eval.reporting import run_cases
+    from tapfm_eval.stages.heatmaps import draw_cases
+
+    cases = run_cases(run.folder.root)
+    if cases:
+        with run.reporter.stage("Drawing heatmaps", len(cases)) as advance:
+            draw_cases(cases, data.slides, run.folder, advance)
 
 
 def _combine(run: _Run, data: "StudyData", units: "Sequence[tuple[Arm, Unit]]") -> None:

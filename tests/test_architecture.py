@@ -39,6 +39,7 @@ ROOMS = {
         "backbones/encoder",
         "backbones/foreign",
         "methods/",
+        "stages/bodies",
         "stages/units",
         "diagnosis",
         "study",

@@ -103,6 +103,14 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which the run is kept.")] = Path(
         "reports"
     ),
+    executor: Annotated[
+        str,
+        typer.Option("--executor", metavar="local|ray", help="ray: units side by side, on this machine or a cluster."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="auto|HOST:PORT", help="A Ray cluster that this machine belongs to."),
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option("--checkpoint-minutes", min=0, help="Of work between two checkpoints.")
     ] = 10.0,
@@ -126,6 +134,7 @@ def run(
         local_slides=known_slides, local_weights=known_weights,
         features=pairs("--features", features), out=out, device=device, workers=workers, arms=tuple(arm or ()),
         rehearse=rehearse, command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
+        executor=executor, address=address,
         checkpoint_seconds=60 * checkpoint_minutes, checkpoint_slides=checkpoint_slides,
     )  # fmt: skip
     outcome = run_protocol(protocol, options, Reporter(quiet=quiet))

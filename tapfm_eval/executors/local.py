@@ -1,75 +1,59 @@
-"""The units of a study one after another in this process; small ones side by side in worker processes."""
+"""The units of a study one after another in this process, which may be one of several that run the same command."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
-from tapfm_eval.errors import StudyError
-from tapfm_eval.executors.work import Failure, Work, body_of, failed_study
-from tapfm_eval.parallel import each
+from tapfm_eval.executors.work import Body, Work, named_function
+from tapfm_eval.locks import Holder, Lock
 from tapfm_eval.progress import Reporter
 from tapfm_eval.stages.graph import Graph, Queue, WorkUnit
+from tapfm_eval.stages.sharing import Piece, do_all, do_free
 
 
 class LocalExecutor:
-    """Runs units in the order of their graph."""
+    """Runs units in the order of their graph; an error ends the run, and the same command goes on from there."""
 
-    def __init__(self, workers: int) -> None:
-        """Nothing is started yet.
+    def run(self, graph: Graph, work: Work, reporter: Reporter) -> Mapping[str, Holder]:
+        """Does all units of a graph that no other process is doing, stage by stage."""
+        queue, holders = Queue(graph), dict[str, Holder]()
+        blocked: set[str] = set()
 
-        Args:
-            workers: Processes for units that are small; others are done in this one.
-        """
-        self._workers = workers
+        def held(piece: Piece, holder: Holder) -> None:
+            reporter.say(f"{piece.name} is held by {holder}; going on with what is free.")
 
-    def run(self, graph: Graph, work: Work, reporter: Reporter) -> None:
-        """Does all units of a graph in order.
-
-        What a unit finds wrong with itself, such as a loss that stops being a number, does not stop those that do
-        not depend on it. Anything else, such as a full disk, does.
-
-        Raises:
-            StudyError: Units failed: the one itself, or a list of several.
-        """
-        queue = Queue(graph)
-        failed: dict[str, StudyError] = {}
-        blocked: dict[str, None] = {}
-        for title, units in groupby(graph, key=lambda unit: unit.title):
-            left = [unit for unit in units if unit.name not in blocked]
-            if not left:
-                continue
-            with reporter.stage(title, sum(unit.steps for unit in left)) as advance:
-                for unit, error in self._done(left, work, advance):
-                    if error is not None:
-                        failed[unit.name] = error
-                        blocked |= dict.fromkeys(queue.blocked_by(unit.name))
-        if len(failed) == 1:
-            raise next(iter(failed.values()))
-        if failed:
-            failures = [Failure(name, str(error)) for name, error in failed.items()]
-            raise failed_study(failures, list(blocked))
-
-    def _done(
-        self, units: list[WorkUnit], work: Work, advance: Callable[[int], None]
-    ) -> Iterator[tuple[WorkUnit, StudyError | None]]:
-        if all(unit.small for unit in units):
-            for unit, error in zip(units, each(partial(_small, work), units, self._workers), strict=True):
-                advance(unit.steps)
-                yield unit, error
-            return
-        body = body_of(work)
-        for unit in units:
-            try:
-                body(work.shared, unit, advance)
-            except StudyError as error:
-                yield unit, error
+        for (_, waits, title), group in groupby(graph, key=_together):
+            units = [unit for unit in group if unit.name not in blocked]
+            if waits and units:
+                with reporter.stage(title, sum(unit.steps for unit in units)) as advance:
+                    pieces = [_piece(work, unit, partial(_within, work, unit, advance)) for unit in units]
+                    do_all(pieces, held, reporter.check)
             else:
-                yield unit, None
+                pieces = [_piece(work, unit, partial(_on_its_own, work, unit, reporter)) for unit in units]
+                found = do_free(pieces, held)
+                holders |= found
+                for unit in units:
+                    if unit.title in found:
+                        blocked |= set(queue.blocked_by(unit.name))
+        return holders
 
 
-def _small(work: Work, unit: WorkUnit) -> StudyError | None:
-    try:
-        body_of(work)(work.shared, unit, lambda _: None)
-    except StudyError as error:
-        return error
-    return None
+def _together(unit: WorkUnit) -> tuple[str, bool, str]:
+    """Units that follow each other and agree in this are gone through together."""
+    return unit.stage, unit.waits, unit.title if unit.waits else ""
+
+
+def _piece(work: Work, unit: WorkUnit, do: Callable[[Lock], None]) -> Piece:
+    lock: Path = work.folder.lock(unit.lock or f"units-without-a-lock/{unit.name}")
+    return Piece(unit.title, lock, partial(named_function(work.is_done), work.shared, unit), do)
+
+
+def _within(work: Work, unit: WorkUnit, advance: Callable[[int], None], lock: Lock) -> None:
+    body: Body = named_function(work.body)
+    body(work.shared, unit, advance, lock.check)
+
+
+def _on_its_own(work: Work, unit: WorkUnit, reporter: Reporter, lock: Lock) -> None:
+    with reporter.stage(unit.title, unit.steps) as advance:
+        _within(work, unit, advance, lock)

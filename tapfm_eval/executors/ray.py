@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
-from tapfm_eval.executors.work import Failure, Work, failed_study
+from tapfm_eval.executors.work import Failure, Work, failed_study, log_path
+from tapfm_eval.locks import Holder
 from tapfm_eval.progress import Advance, Reporter, skip
 from tapfm_eval.rundir import write_text
 from tapfm_eval.stages.graph import Graph, Queue, Resources, WorkUnit
@@ -111,6 +112,10 @@ class RayExecutor:
 
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
+    def has_gpus(self) -> bool:
+        """Whether any machine has a GPU."""
+        return any(machine.get("GPU") for machine in self.machines())
+
     def worker_sizes_mb(self) -> list[float]:
         """Memory of each idle worker process of this machine, shared pages counted in every one."""
         return [
@@ -183,8 +188,8 @@ class RayExecutor:
         if problems:
             raise RunError(problems)
 
-    def run(self, graph: Graph, work: Work, reporter: Reporter) -> None:
-        """Does all units of a graph, as many at a time as the machines hold.
+    def run(self, graph: Graph, work: Work, reporter: Reporter) -> Mapping[str, Holder]:
+        """Does all units of a graph, as many at a time as the machines hold; waits for those that others hold.
 
         Raises:
             StudyError: Units failed; all that do not depend on them are done.
@@ -194,6 +199,7 @@ class RayExecutor:
         if len(graph):
             self.check_means(graph)
             _Session(graph, work, reporter, self.machines()).run()
+        return {}
 
 
 def _check_reachable(address: str) -> None:
@@ -246,7 +252,9 @@ class _Session:
         from tapfm_eval.executors.ray_worker import Board, perform
 
         self._ray, self._graph, self._work, self._reporter = ray, graph, work, reporter
-        self._perform: Any = ray.remote(max_retries=0)(perform)
+        # a worker that has done something large ends, and gives all its memory back, of the host and of the GPU
+        self._perform_small: Any = ray.remote(max_retries=0)(perform)
+        self._perform_one: Any = ray.remote(max_retries=0, max_calls=1)(perform)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         board: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board)
         self._board = board.remote()
@@ -320,7 +328,8 @@ class _Session:
                 options["memory"] = int(first.memory_mb * 2**20)
             if self._spread:
                 options["scheduling_strategy"] = "SPREAD"
-            self._flights[self._perform.options(**options).remote(self._shared, units, self._board)] = _Flight(units)
+            perform = (self._perform_small if units[0].small else self._perform_one).options(**options)
+            self._flights[perform.remote(self._shared, units, self._board)] = _Flight(units)
 
     def _next_units(self) -> list[WorkUnit]:
         """The next unit; with others like it where they are small and there are many."""
@@ -373,9 +382,7 @@ class _Session:
         # `paused` comes only after everybody was told to stop
 
     def _failed(self, unit: WorkUnit, message: str) -> None:
-        from tapfm_eval.executors.ray_worker import log_path
-
-        log = None if unit.small else log_path(self._work.logs, unit.name)
+        log = None if unit.small else log_path(self._work.folder, unit.name)
         self._failures.append(Failure(unit.name, message, log))
         self._blocked |= dict.fromkeys(self._queue.blocked_by(unit.name))
         self._reporter.say(f"{unit.name} failed: {message.splitlines()[0] if message else ''}")

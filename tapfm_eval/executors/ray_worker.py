@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 
 from tapfm_eval import __version__
 from tapfm_eval.errors import PausedError, TapfmEvalError
-from tapfm_eval.executors.work import HeldError, Work, body_of
+from tapfm_eval.executors.work import HeldError, Work, do_unit, log_path
 from tapfm_eval.stages.graph import WorkUnit
 
 SECONDS_BETWEEN_WORDS = 0.5
@@ -105,7 +105,7 @@ def _outcome(work: Work, unit: WorkUnit, board: Any) -> Outcome:
     told = _Told(unit.name, board)
     if unit.small:  # seconds of work: a log for each would be more files than results
         return _attempt(work, unit, told, None)
-    path = log_path(work.logs, unit.name)
+    path = log_path(work.folder, unit.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("a", encoding="utf-8")
@@ -123,7 +123,7 @@ def _outcome(work: Work, unit: WorkUnit, board: Any) -> Outcome:
 
 def _attempt(work: Work, unit: WorkUnit, told: Callable[[int], None], log: Any) -> Outcome:
     try:
-        body_of(work)(work.shared, unit, told)
+        do_unit(work, unit, told)
     except HeldError as error:
         return Outcome(unit.name, "held", str(error))
     except PausedError as error:
@@ -140,11 +140,6 @@ def _attempt(work: Work, unit: WorkUnit, told: Callable[[int], None], log: Any) 
 def _line(log: Any, text: str) -> None:
     log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
     log.flush()
-
-
-def log_path(logs: Path, name: str) -> Path:
-    """Where the log of a unit lies."""
-    return logs / f"{name}.log"
 
 
 @dataclass(frozen=True, slots=True)

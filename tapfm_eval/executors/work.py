@@ -1,26 +1,31 @@
-"""What an executor is handed beside a graph: the function that does a unit; and what it says of units that failed."""
+"""What an executor is handed beside a graph: how a unit is done; and what it says of units that failed."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from tapfm_eval.errors import StudyError, TapfmEvalError
+from tapfm_eval.locks import Holder, take
 from tapfm_eval.progress import Reporter
+from tapfm_eval.rundir import RunFolder
 from tapfm_eval.stages.graph import Graph, WorkUnit
 
-Body = Callable[[Any, WorkUnit, Callable[[int], None]], None]
-"""Does a unit: what all units share, the unit, and what is told of every step and may raise to stop."""
+Body = Callable[[Any, WorkUnit, Callable[[int], None], Callable[[], None]], None]
+"""Does a unit. Given what all units share, the unit, what is told of every step and may raise to stop, and what is
+asked before anything is written and raises where somebody else took the unit over."""
+IsDone = Callable[[Any, WorkUnit], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How the units of a graph are done."""
+    """How the units of a graph are done, in any process."""
 
     body: str  # `module:function`, so that a worker imports no more than it needs, and only when it does
-    shared: Any  # what all units need; small, and the same in all processes
-    logs: Path  # folder of the units' logs, where the executor writes any
+    is_done: str  # the same for the question whether a unit is done, by its files alone
+    shared: Any  # what all units need
+    folder: RunFolder  # for locks and logs
 
 
 class HeldError(TapfmEvalError):
@@ -32,8 +37,12 @@ class HeldError(TapfmEvalError):
 class Executor(Protocol):
     """Runs graphs."""
 
-    def run(self, graph: Graph, work: Work, reporter: Reporter) -> None:
-        """Does all units of a graph, each after those it depends on."""
+    def run(self, graph: Graph, work: Work, reporter: Reporter) -> Mapping[str, Holder]:
+        """Does all units of a graph, each after those it depends on.
+
+        Returns:
+            Who holds the units that are not done because another process is at them.
+        """
         ...
 
 
@@ -46,16 +55,39 @@ class Failure:
     log: Path | None = None
 
 
-def body_of(work: Work) -> Body:
-    """The function that does a unit."""
-    module, _, name = work.body.partition(":")
-    found: Body = getattr(importlib.import_module(module), name)
-    return found
+def named_function(name: str) -> Any:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def do_unit(work: Work, unit: WorkUnit, advance: Callable[[int], None]) -> None:
+    """Does a unit under its lock, unless it is done.
+
+    Raises:
+        HeldError: Another process has it in hand.
+    """
+    body: Body = named_function(work.body)
+    is_done: IsDone = named_function(work.is_done)
+    if unit.lock is None:
+        body(work.shared, unit, advance, lambda: None)
+        return
+    taken = take(work.folder.lock(unit.lock))
+    if isinstance(taken, Holder):
+        raise HeldError(f"It is held by {taken}.")
+    with taken:
+        if not is_done(work.shared, unit):
+            body(work.shared, unit, advance, taken.check)
+
+
+def log_path(folder: RunFolder, name: str) -> Path:
+    """Where the log of a unit lies."""
+    return folder.root / "logs" / f"{name}.log"
 
 
 def failed_study(failures: Sequence[Failure], kept_from: Sequence[str]) -> StudyError:
     """Names what failed and why, and what could not start because of it."""
-    lines = [f"{len(failures)} unit{'s' if len(failures) != 1 else ''} of work failed; all others are done."]
+    lines = [f"{len(failures)} unit{'s' if len(failures) != 1 else ''} of work failed; whatever else could be is done."]
     for failure in failures[:20]:
         where = f" (log: {failure.log})" if failure.log is not None else ""
         lines += [f"  {failure.name}: {failure.message}{where}"]

@@ -5,7 +5,7 @@ may be repeated at any time, on any machine that sees the run folder. Executors 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STAGES = ("tiles", "features", "train", "select", "predict")
@@ -36,9 +36,11 @@ class WorkUnit:
     steps: int = 1  # how far its progress counts, for the display
     after: tuple[str, ...] = ()  # names of units that must be done before
     resources: Resources = Resources()
-    outputs: tuple[str, ...] = ()  # files in the run folder, the last of which is written last
-    hashes: Mapping[str, str] = field(default_factory=dict)  # of all it depends on, as its last output repeats them
+    outputs: tuple[str, ...] = ()  # files in the run folder; the unit is done when all are there
+    hashes: Mapping[str, str] = field(default_factory=dict)  # of all it depends on; the run folder stands for them
     arguments: Mapping[str, Any] = field(default_factory=dict)  # plain values for the body
+    lock: str | None = None  # of the run folder: who does the unit holds it; None where nobody else would do it
+    waits: bool = False  # whoever finds it held waits: it takes minutes, and all that follows needs it
     small: bool = False  # takes seconds: several may travel together
 
 
@@ -70,13 +72,10 @@ class Graph:
         """The units that are still to be done; what they come after may be done already."""
         todo = {unit.name for unit in self if not is_done(unit)}
         return Graph(
-            WorkUnit(
-                unit.name, unit.stage, unit.title, unit.steps, tuple(name for name in unit.after if name in todo),
-                unit.resources, unit.outputs, unit.hashes, unit.arguments, unit.small,
-            )
+            replace(unit, after=tuple(name for name in unit.after if name in todo))
             for unit in self
             if unit.name in todo
-        )  # fmt: skip
+        )
 
 
 class Queue:

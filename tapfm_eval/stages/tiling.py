@@ -15,6 +15,7 @@ from tapfm_eval.rundir import RunFolder, write_text
 from tapfm_eval.slides.reader import SlideInfo, open_slide
 from tapfm_eval.slides.regions import Regions, check_on_slide, read_regions
 from tapfm_eval.slides.tiles import TileGrid, TileSpec, read_tiles, tile_grid, write_tiles
+from tapfm_eval.stages.graph import WorkUnit
 
 FORMAT = "tapfm-eval/tiled-slides/1"
 COLUMNS = ("cohort", "patient_id", "slide_id", "mpp", "mpp_source", "positions", "tiles", "regions")
@@ -66,6 +67,20 @@ def _tile(job: _Job) -> str | None:
         return f"{job.file.path}: no tile with {job.spec.min_tissue:.0%} tissue{within}"
     write_tiles(grid, job.path)
     return None
+
+
+def is_tiled(shared: tuple[TileSpec, RunFolder], unit: WorkUnit) -> bool:
+    """Whether a slide's grid lies in the run folder; whether it is of this file is looked at by `tile_slides`."""
+    return all((shared[1].root / name).is_file() for name in unit.outputs)
+
+
+def tile_one(
+    shared: tuple[TileSpec, RunFolder], unit: WorkUnit, advance: Callable[[int], None], guard: Callable[[], None]
+) -> None:
+    """Writes one slide's grid, wherever it runs; a slide that fails is left to `tile_slides`, which says why."""
+    spec, folder = shared
+    file: SlideFile = unit.arguments["file"]
+    _tile(_Job(file, spec, folder.tiles(file.cohort, file.slide_id)))
 
 
 def slide_regions(file: SlideFile, info: SlideInfo, spec: TileSpec) -> Regions | None:

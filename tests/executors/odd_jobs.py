@@ -12,11 +12,16 @@ from tapfm_eval.executors.work import HeldError
 from tapfm_eval.stages.graph import WorkUnit
 
 
-def nothing(shared: Any, unit: WorkUnit, advance: Callable[[int], None]) -> None:
+def nothing(shared: Any, unit: WorkUnit, advance: Callable[[int], None], guard: Callable[[], None]) -> None:
     """Costs nothing."""
 
 
-def odd_job(shared: Path, unit: WorkUnit, advance: Callable[[int], None]) -> None:
+def is_done(shared: Path, unit: WorkUnit) -> bool:
+    """Whether a job has left its result."""
+    return (shared / (unit.name.replace("/", "_") + ".done")).is_file()
+
+
+def odd_job(shared: Path, unit: WorkUnit, advance: Callable[[int], None], guard: Callable[[], None]) -> None:
     """Does what its arguments say, in the folder `shared`; its result lists the results that were there before."""
     what = unit.arguments.get("what", "write")
     marks = shared / "marks"

@@ -11,6 +11,7 @@ from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
 from tapfm_eval.executors.ray import RayExecutor
 from tapfm_eval.executors.work import Work
 from tapfm_eval.progress import Reporter
+from tapfm_eval.rundir import RunFolder
 from tapfm_eval.stages.graph import Graph, Resources, WorkUnit
 
 pytest.importorskip("ray", reason="needs the extra: pip install 'tapfm-eval[ray]'", exc_type=ImportError)
@@ -35,7 +36,7 @@ def job(name: str, what: str = "write", *after: str, steps: int = 4) -> WorkUnit
 
 
 def run(executor: RayExecutor, folder: Path, *units: WorkUnit, reporter: Reporter = QUIET) -> None:
-    executor.run(Graph(units), Work("odd_jobs:odd_job", folder, folder / "logs"), reporter)
+    executor.run(Graph(units), Work("odd_jobs:odd_job", "odd_jobs:is_done", folder, RunFolder(folder)), reporter)
 
 
 def test_a_killed_workers_unit_goes_on_from_what_it_had_written(executor: RayExecutor, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_every_machine_must_see_the_slides(executor: RayExecutor, tmp_path: Path
 def test_a_thousand_small_units_cost_little_and_idle_workers_hold_no_torch(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
-    work = Work("odd_jobs:nothing", None, tmp_path)
+    work = Work("odd_jobs:nothing", "odd_jobs:is_done", None, RunFolder(tmp_path))
     units = [WorkUnit(f"tiles/{i}", "tiles", "Tiles", small=True) for i in range(1000)]
     started = time.monotonic()
     executor.run(Graph(units), work, QUIET)
