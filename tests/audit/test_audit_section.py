@@ -17,16 +17,23 @@ class FakeScope:
 
     findings: tuple[Finding, ...]
     overrides: tuple[SimpleNamespace, ...] = ()
+    scored: object = None
     inputs: SimpleNamespace = field(init=False)
 
     def __post_init__(self) -> None:
         self.inputs = SimpleNamespace(
-            rehearsal=None, findings=self.findings, protocol=SimpleNamespace(overrides=self.overrides)
-        )
+            rehearsal=None, findings=self.findings, protocol=SimpleNamespace(overrides=self.overrides),
+            scored=self.scored,
+        )  # fmt: skip
 
 
-def test_without_an_audit_there_is_no_section() -> None:
-    assert audit_section(FakeScope(())) is None  # type: ignore[arg-type]
+def test_an_audit_that_found_nothing_says_so_and_predictions_made_elsewhere_had_none() -> None:
+    section = audit_section(FakeScope(()))  # type: ignore[arg-type]
+    assert section is not None
+    (said,) = section.blocks
+    assert isinstance(said, Paragraph)
+    assert said.text.endswith("Nothing was found.")
+    assert audit_section(FakeScope((), scored=object())) is None  # type: ignore[arg-type]
 
 
 def test_accepted_errors_are_set_apart_with_their_reason() -> None:

@@ -14,11 +14,19 @@ _TITLES: dict[Severity, str] = {
 }
 
 
+_NOTHING = (
+    "Before anything was run, manifests, splits and protocol were checked for leakage, drift, confounding, small "
+    "numbers and backbones that may know the patients. Nothing was found."
+)
+
+
 def audit_section(scope: Scope) -> Section | None:
-    """The audit's findings by severity; None where none was recorded (predictions made elsewhere)."""
+    """The audit's findings by severity, or that it found nothing; None for predictions made elsewhere."""
     findings = scope.inputs.findings
-    if not findings:
+    if scope.inputs.scored is not None:
         return None
+    if not findings:
+        return Section("audit", "Audit of cohorts and protocol", (Paragraph(_NOTHING),))
     reasons = {override.finding: override.reason for override in scope.inputs.protocol.overrides}
     accepted = [finding for finding in findings if finding.severity == "error"]
     real = " All of these are the real study's; a rehearsal samples its patients." if scope.inputs.rehearsal else ""

@@ -1,26 +1,17 @@
 """What was done, in sentences that a paper can quote, generated from the protocol."""
 
 from tapfm_eval.methods.recipe import resolve_recipe
-from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, Arm, LastBlocks, Lora, Protocol
-from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.numbers import count_cell, percent, text_cell, visible
+from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, LastBlocks, Lora, Protocol
+from tapfm_eval.report.blocks import Block, Bullets, Paragraph, Section
+from tapfm_eval.report.numbers import percent, visible
 from tapfm_eval.report.scope import Scope
+from tapfm_eval.report.sections.arms import arms_table
 from tapfm_eval.report.sections.methods_statistics import REFERENCES, named, statistics_paragraphs
 
 _CLAM = (
     "Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. "
     "Nat Biomed Eng 2021. doi:10.1038/s41551-020-00682-w."
 )
-_AGGREGATORS = {
-    "tapfm": "TAPFM (attention of the backbone’s last block)",
-    "abmil": "ABMIL (gated attention)",
-    "mean": "mean pooling",
-    "clam-sb": "CLAM, single branch",
-    "clam-mb": "CLAM, a branch per target",
-    "dsmil": "DSMIL (critical tile and bag)",
-    "varmil": "VarMIL (attention-weighted mean and variance)",
-    "transmil": "TransMIL (self-attention among tiles)",
-}
 _AGGREGATOR_PAPERS = {
     "abmil": "Ilse, Tomczak, Welling. Attention-based Deep Multiple Instance Learning. ICML 2018, arXiv:1802.04712.",
     "clam-sb": _CLAM,
@@ -46,7 +37,7 @@ def methods_section(scope: Scope) -> Section:
                 "note",
             )
         )
-    blocks += [_arms_table(protocol), Bullets(_references(protocol), "References")]
+    blocks += [arms_table(protocol), Bullets(_references(protocol), "References")]
     return Section("methods", "Methods", tuple(blocks))
 
 
@@ -182,55 +173,3 @@ def _models(scope: Scope) -> str:
         else "Test and external patients were predicted once, after every arm, seed and fold had been selected."
     )
     return " ".join(lines)
-
-
-def _adaptation(arm: Arm) -> str:
-    if isinstance(arm.adapt, Lora):
-        alpha = arm.adapt.lora.alpha
-        return f"LoRA, rank {arm.adapt.lora.rank}" + ("" if alpha is None else f", alpha {alpha:g}")
-    if isinstance(arm.adapt, LastBlocks):
-        return f"last {arm.adapt.last_blocks} blocks"
-    return {"frozen": "frozen", "full": "all blocks"}[arm.adapt]
-
-
-def _arms_table(protocol: Protocol) -> Table:
-    return Table(
-        "arms",
-        "Arms and their training recipes",
-        (
-            Column("Arm", ("arm",), width=1.9),
-            Column("Backbone", ("backbone",), width=1.2),
-            Column("Aggregator", ("aggregator",), width=1.9),
-            Column("Adapted", ("adapted",), width=1.1),
-            Column("Tiles per slide", ("tiles_per_slide",), "number", 0.8),
-            Column("Epochs", ("epochs",), "number", 0.7),
-            Column("Rate, backbone", ("lr_backbone",), "number", 1.0),
-            Column("Rate, aggregator", ("lr_aggregator",), "number", 1.0),
-            Column("Weight decay", ("weight_decay",), "number", 0.8),
-            Column("Label smoothing", ("label_smoothing",), "number", 0.9),
-        ),
-        (RowGroup("", tuple(_arm_row(protocol, arm) for arm in protocol.arms)),),
-        note="Tiles per slide and epoch in training. The resolved protocol completes the recipe.",
-    )
-
-
-def _arm_row(protocol: Protocol, arm: Arm) -> tuple[Cell, ...]:
-    recipe = resolve_recipe(protocol, arm)
-    tiles = Cell("all", (None,)) if arm.tiles_per_slide is None else count_cell(arm.tiles_per_slide)
-    rate = Cell("–", (None,)) if arm.adapt == "frozen" else _rate(recipe.lr_backbone)
-    return (
-        text_cell(arm.id),
-        text_cell(arm.backbone),
-        Cell(_AGGREGATORS.get(arm.aggregator, visible(arm.aggregator)), (arm.aggregator,)),
-        text_cell(_adaptation(arm)),
-        tiles,
-        count_cell(recipe.epochs),
-        rate,
-        _rate(recipe.lr_aggregator),
-        _rate(recipe.weight_decay),
-        _rate(recipe.label_smoothing),
-    )
-
-
-def _rate(number: float) -> Cell:
-    return Cell(f"{number:g}".replace("e-0", "e-").replace("-", "−"), (number,), number)
