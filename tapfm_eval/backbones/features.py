@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
 from tapfm_eval.rundir import write_whole
-from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array, read_attributes, write_attributes
 
 FORMAT = "tapfm-eval/features/1"
 # h5py raises most of these on torn files; numbers beyond float32 raise the last
@@ -39,7 +39,7 @@ def write_features(path: Path, slide_id: str, card: BackboneCard, content: Slide
 
     def write(temporary: Path) -> None:
         with create_checksummed(temporary, track_order=True) as file:
-            file.attrs["format"] = FORMAT
+            write_attributes(file, {"format": FORMAT, "encoder": card.name})
             for name, array in (("features", content.features), ("coords", content.coords)):
                 dataset = file.create_dataset(name, data=array)
                 dataset.attrs["name"] = slide_id
@@ -61,7 +61,7 @@ def read_features(path: Path, card: BackboneCard) -> SlideFeatures:
             features, attention, coords = (read_array(file, name) for name in ("features", "attention", "coords"))
             if coords.dtype.kind not in "iu":
                 raise ValueError("coords are no whole numbers")
-            encoder = str(file["features"].attrs["encoder"])
+            encoder = str(read_attributes(file)["encoder"])
         with np.errstate(over="raise"):
             content = SlideFeatures(
                 features.astype(np.float32, copy=False),

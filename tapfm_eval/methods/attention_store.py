@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, RunError
 from tapfm_eval.rundir import write_whole
-from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array, read_attributes, write_attributes
 
 FORMAT = "tapfm-eval/attention/1"
 
@@ -42,8 +42,7 @@ def write_attention(path: Path, content: TileAttention) -> None:
 
     def write(temporary: Path) -> None:
         with create_checksummed(temporary, track_order=True) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["slide_id"] = content.slide_id
+            write_attributes(file, {"format": FORMAT, "slide_id": content.slide_id})
             coords = file.create_dataset("coords", data=content.coords)
             coords.attrs["patch_size_level0"] = content.tile_px0  # TRIDENT's name for it
             file.create_dataset("attention", data=content.attention)
@@ -60,14 +59,15 @@ def read_attention(path: Path) -> TileAttention:
     """
     try:
         with open_checksummed(path) as file:
-            if file.attrs["format"] != FORMAT:
-                raise ValueError(f"format {file.attrs['format']}")
+            said = read_attributes(file)
+            if said["format"] != FORMAT:
+                raise ValueError(f"format {said['format']}")
             content = TileAttention(
-                str(file.attrs["slide_id"]),
-                np.asarray(file["coords"], dtype=np.int64),
+                str(said["slide_id"]),
+                read_array(file, "coords").astype(np.int64, copy=False),
                 int(file["coords"].attrs["patch_size_level0"]),
-                np.asarray(file["attention"], dtype=np.float32),
-                np.asarray(file["weights"], dtype=np.float32),
+                read_array(file, "attention").astype(np.float32, copy=False),
+                read_array(file, "weights").astype(np.float32, copy=False),
             )
         count = len(content.coords)
         if not (content.coords.shape == (count, 2) and content.attention.shape == content.weights.shape == (count,)):

@@ -1,8 +1,9 @@
 """Arrays out of HDF5 files that anybody may have written: plain numbers in the file itself, of a size it can hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -36,6 +37,31 @@ def open_checksummed(path: Path) -> Iterator[h5py.File]:
         raise ValueError("an HDF5 file without checksums")
     with h5py.File(path, "r") as opened:
         yield opened
+
+
+def write_attributes(file: h5py.File, values: Mapping[str, str | int | float]) -> None:
+    """Writes attributes of the file itself, text as bytes of fixed length: they lie where checksums guard them.
+
+    Text of variable length, as h5py writes it, lies in a heap without checksums, and damage there hangs the library.
+    """
+    for name, value in values.items():
+        text = value.encode() if isinstance(value, str) else None
+        file.attrs[name] = value if text is None else np.array(text, dtype=f"S{max(1, len(text))}")
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """The attributes that `write_attributes` wrote.
+
+    Raises:
+        ValueError: One is text of variable length, or something else than text or a number.
+    """
+    found: dict[str, Any] = {}
+    for name in file.attrs:
+        if file.attrs.get_id(name).dtype.kind not in "iufS":
+            raise ValueError(f"attribute {name} is neither a number nor text of fixed length")
+        value = file.attrs[name]
+        found[name] = value.decode() if isinstance(value, bytes) else value
+    return found
 
 
 def read_array(file: h5py.File, name: str) -> NDArray[np.generic]:

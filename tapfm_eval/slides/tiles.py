@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tapfm_eval.errors import Problem, SlideError
 from tapfm_eval.rundir import write_whole
-from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array
+from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array, read_attributes, write_attributes
 from tapfm_eval.slides.reader import MPP_TOLERANCE, SlideInfo, SlideReader, TilePlan
 from tapfm_eval.slides.regions import Regions, check_on_slide, inside
 from tapfm_eval.slides.tissue import tissue_mask
@@ -186,9 +186,7 @@ def write_tiles(grid: TileGrid, path: Path) -> None:
             for name, value in _trident_attributes(grid, path).items():
                 coords.attrs[name] = value
             file.create_dataset("tissue", data=grid.tissue)
-            file.attrs["format"] = FORMAT
-            for name, value in _own_attributes(grid).items():
-                file.attrs[name] = value
+            write_attributes(file, {"format": FORMAT, **_own_attributes(grid)})
 
     write_whole(path, write)
 
@@ -201,7 +199,7 @@ def read_tiles(path: Path) -> TileGrid:
     """
     try:
         with open_checksummed(path) as file:
-            attributes = dict(file.attrs)
+            attributes = read_attributes(file)
             if attributes.get("format") != FORMAT:
                 got = f"format {attributes.get('format', 'none')!r}"
                 raise SlideError(Problem(str(path), f"a tile file of format {FORMAT}", got, "Remove it; tile again."))

@@ -46,7 +46,7 @@ def test_what_is_no_attention_is_refused(tmp_path: Path, fault: str) -> None:
         path.write_bytes(path.read_bytes()[:200])
     elif fault == "another format":
         with h5py.File(path, "r+") as file:
-            file.attrs["format"] = "tapfm-eval/attention/99"
+            file.attrs["format"] = np.bytes_(b"tapfm-eval/attention/99")
     elif fault == "features":
         with h5py.File(path, "w") as file:
             file["features"] = np.zeros((3, 4))
