@@ -21,6 +21,7 @@ from tapfm_eval.statistics.hypotheses import (
     undecided,
     wording,
 )
+from tapfm_eval.statistics.paired_mover import by_own_limits
 from tapfm_eval.statistics.records import Comparison
 from tapfm_eval.statistics.resampling import bootstrap_limits, exchanged_differences, resampled_aurocs
 from tapfm_eval.statistics.unpaired import NO_INTERVAL, UNPAIRED_TESTS, decide_unpaired
@@ -66,7 +67,9 @@ def compare_auroc(
         method: "delong"; "bootstrap": percentile interval from patients drawn within class, and the ratio to the
             bootstrap's standard deviation referred to the normal distribution, as pROC; "permutation": the two midranks
             exchanged at random within patients, the share of differences as large as observed counting the data
-            themselves (never 0), with the interval of `test`; for hypotheses without margin.
+            themselves (never 0), with the interval of `test`; for hypotheses without margin; "mover": both from the two
+            AUROCs' own `auto` limits and their correlation (see `paired_mover`), with one positive too. It is the one
+            to take where positives are few and may spread differently in A and B (docs/statistics-auroc.md).
         clusters: (n,), the patient of each row.
         strata: (n,), e.g. the test fold; scores are compared within strata only (see `auroc_covariance`).
         rng: for the bootstrap and the permutation test; None is a generator with seed 0, so that the same data give the
@@ -85,13 +88,13 @@ def compare_auroc(
     question = ask(hypothesis, margin, level)
     check_flag(paired, "paired")
     check_choice(test, tuple(PAIRED_TESTS if paired else UNPAIRED_TESTS), "test")
-    check_choice(method, ("delong", "bootstrap", "permutation"), "method")
+    check_choice(method, ("delong", "bootstrap", "permutation", "mover"), "method")
     if method != "delong" and not paired:
         raise StatisticsError(Problem("method", "'delong' with paired=False", repr(method), "Use paired=True."))
     if method == "permutation" and hypothesis in WITH_MARGIN:
         remedy = "Exchanging scores can only test for no difference; use 'delong' or 'bootstrap'."
         raise StatisticsError(Problem("method", f"'delong' or 'bootstrap' for {hypothesis}", repr(method), remedy))
-    generator = None if method == "delong" else check_random(rng, replicates, method)
+    generator = None if method in ("delong", "mover") else check_random(rng, replicates, method)
     observed = observe(labels, {"scores_a": scores_a, "scores_b": scores_b}, clusters=clusters, strata=strata)
     aurocs = covariance_of(observed)
     part = aurocs.by_target[0]
@@ -101,13 +104,16 @@ def compare_auroc(
         arms = (spread(aurocs, [[1.0], [0.0]]), spread(aurocs, [[0.0], [1.0]]))
         return decide_unpaired(arms, (part.patients, part.patients), test, question, counts, note)
     difference = spread(aurocs, [[1.0], [-1.0]])
-    if generator is None or np.isnan(difference.value):
-        return _decide_paired(observed, aurocs, difference, test, question, counts, note)
+    by_delong = _decide_paired(observed, aurocs, difference, test, question, counts, note)
+    if np.isnan(difference.value) or method == "delong":
+        return by_delong
+    if method == "mover":
+        return by_delong if _same_order(observed) else by_own_limits(aurocs, by_delong, question, note)
+    assert generator is not None
     if method == "bootstrap":
         fewest = min(part.positive_patients, part.negative_patients)
         return _bootstrap(observed, difference, question, counts, fewest, generator, replicates, note)
-    by_test = _decide_paired(observed, aurocs, difference, test, question, counts, note)
-    return _permutation(observed, by_test, question, generator, replicates, note)
+    return _permutation(observed, by_delong, question, generator, replicates, note)
 
 
 def _decide_paired(

@@ -191,6 +191,71 @@ def paired(scores: Floats, positives: int) -> tuple[Floats, Floats, Floats, Floa
     return 2 * ndtr(-np.abs(ratio)), 2 * stdtr(df, -np.abs(ratio)), difference - half, difference + half
 
 
+def mover(scores: Floats, positives: int) -> tuple[Floats, Floats]:
+    """Give the limits of `compare_auroc(method="mover")` for scores (2, size, patients)."""
+    m, n = positives, scores.shape[-1] - positives
+    arms = [simulate(one, m) for one in scores]
+    placed = placement_counts(scores, np.arange(m + n) < m)
+    v10, v01 = placed[..., :m] / n, placed[..., m:] / m
+    shared = sum(
+        ((part[0] - part[0].mean(axis=-1, keepdims=True)) * part[1]).sum(axis=-1) / (size - 1) / size
+        for part, size in ((v10, m), (v01, n))
+    )
+    both = (arms[0].positive_part + arms[0].negative_part) * (arms[1].positive_part + arms[1].negative_part)
+    r = np.divide(shared, np.sqrt(both), out=np.zeros_like(both), where=both > 1e-40)
+    (low_a, high_a), (low_b, high_b) = (limits(one, m, n, "auto") for one in arms)
+    a, b = arms[0].auroc, arms[1].auroc
+
+    def distance(first: Floats, second: Floats) -> Floats:
+        return np.sqrt(np.maximum(first**2 - 2 * r * first * second + second**2, 0.0))
+
+    lower, upper = a - b - distance(a - low_a, high_b - b), a - b + distance(high_a - a, b - low_b)
+    return np.maximum(lower, -1.0), np.minimum(upper, 1.0)
+
+
+def spread_test(simulations: int) -> list[str]:
+    """Print type I error and coverage of the t test and of MOVER where the two arms' positives spread differently."""
+    heading = "type I error: t | MOVER | coverage, true difference -.05: t | MOVER | width: t | MOVER |"
+    print(f"\n| AUROC, correlation | spread A / B | positives | {heading}\n|---|---|---|---|---|---|---|---|---|")
+    short = []
+    error = np.sqrt(FLOOR * (1 - FLOOR) / simulations)
+    for auc, correlation, spreads in (
+        (0.70, 0.8, (1.0, 1.0)),
+        (0.85, 0.8, (1.0, 1.0)),
+        (0.85, 0.5, (1.0, 1.0)),
+        (0.95, 0.5, (1.0, 2.0)),
+        (0.85, 0.5, (0.5, 2.0)),
+        (0.95, 0.5, (0.5, 2.0)),
+    ):
+        for positives in POSITIVES:
+            rng = np.random.default_rng(
+                [13, round(100 * auc), round(10 * correlation), round(2 * sum(spreads)), positives]
+            )
+            found = np.zeros(6)
+            for size in blocks(simulations, 1000):
+                shared = np.sqrt(correlation) * rng.standard_normal((size, PATIENTS))
+                noise = shared + np.sqrt(1.0 - correlation) * rng.standard_normal((2, size, PATIENTS))
+                for difference in (0.0, -0.05):
+                    scores = noise.copy()
+                    for arm, (sd, true) in enumerate(zip(spreads, (auc + difference, auc), strict=True)):
+                        scores[arm, :, :positives] *= sd
+                        scores[arm, :, :positives] += np.sqrt(1.0 + sd**2) * ndtri(true)
+                    by_t, by_own = paired(scores, positives)[2:], mover(scores, positives)
+                    outside = [np.sum((low > difference) | (high < difference)) for low, high in (by_t, by_own)]
+                    if difference == 0.0:
+                        found[:2] += outside
+                    else:
+                        found[2:4] += size - np.array(outside)
+                        found[4:] += [np.sum(high - low) for low, high in (by_t, by_own)]
+            rates = found / simulations
+            cells = "".join(f" {rate:.3f} |" for rate in rates[:4]) + "".join(f" {width:.2f} |" for width in rates[4:])
+            where = f"{auc:.2f}, {correlation} | {spreads[0]:g} / {spreads[1]:g} | {positives}"
+            print(f"| {where} |{cells}", flush=True)
+            if rates[1] > 0.06 or rates[3] < FLOOR - 2 * error:
+                short.append(f"MOVER of a difference, {where}: type I error {rates[1]:.3f}, coverage {rates[3]:.3f}")
+    return short
+
+
 def _shifted(noise: Floats, aurocs: tuple[float, float], positives: int) -> Floats:
     scores = noise.copy()
     for arm, auc in enumerate(aurocs):
@@ -418,6 +483,7 @@ def main() -> None:
     parts = {
         "one": (one_auroc, 10_000),
         "paired": (paired_test, 10_000),
+        "spread": (spread_test, 4_000),
         "unpaired": (unpaired_test, 10_000),
         "heterogeneity": (heterogeneity_test, 2_000),
         "macro": (macro, 10_000),

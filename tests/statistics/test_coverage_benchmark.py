@@ -60,6 +60,18 @@ def test_simulated_paired_tests_are_those_of_the_public_function(benchmark):
         assert p_z[index] == pytest.approx(compare_auroc(labels, *pair, test="z").p_value, abs=1e-9)
 
 
+@pytest.mark.parametrize("positives", [3, 25])
+def test_simulated_mover_limits_are_those_of_the_public_function(benchmark, positives):
+    rng = np.random.default_rng(2)
+    labels = np.arange(90) < positives
+    scores = rng.standard_normal((2, 6, 90)) + 1.5 * labels
+    scores[0, 0] += 99 * labels  # one of them separates perfectly
+    lower, upper = benchmark.mover(scores, positives)
+    for index in range(6):
+        found = compare_auroc(labels, scores[0, index], scores[1, index], method="mover")
+        assert (lower[index], upper[index]) == pytest.approx((found.lower, found.upper), abs=1e-9)
+
+
 @pytest.mark.parametrize("shape", ["equal spread", "half spread", "double spread", "look-alikes"])
 @pytest.mark.parametrize("auc", [0.7, 0.95])
 def test_simulated_scores_have_the_auroc_they_claim(benchmark, shape, auc):
@@ -129,3 +141,15 @@ def test_auto_of_average_precision_covers_in_a_small_run(more):
     covered = ((limits[..., 0] <= truth) & (truth <= limits[..., 1])).mean(axis=0)
     assert covered[more.AP_METHODS.index("auto")] > 0.93 - 4 * 0.018
     assert covered[more.AP_METHODS.index("bootstrap")] < 0.9  # the run can fail
+
+
+def test_mover_keeps_its_level_where_the_t_test_does_not_in_a_small_run(benchmark):
+    """Positives of A spread half, those of B twice as much as negatives; both AUROCs are .95; 10 positives."""
+    rng = np.random.default_rng(10)
+    scores = np.sqrt(0.5) * (rng.standard_normal((600, 400)) + rng.standard_normal((2, 600, 400)))
+    for arm, sd in enumerate((0.5, 2.0)):
+        scores[arm, :, :10] *= sd
+        scores[arm, :, :10] += np.sqrt(1 + sd**2) * ndtri(0.95)
+    lower, upper = benchmark.mover(scores, 10)
+    assert np.mean((lower > 0) | (upper < 0)) < 0.05 + 3 * 0.009
+    assert np.mean(benchmark.paired(scores, 10)[1] < 0.05) > 0.15  # the run can fail
