@@ -10,6 +10,7 @@ from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
 from tapfm_eval.rundir import write_whole
 from tapfm_eval.slides.hdf5 import create_checksummed, open_checksummed, read_array, read_attributes, write_attributes
+from tapfm_eval.slides.tiles import TileGrid, trident_attributes
 
 FORMAT = "tapfm-eval/features/1"
 # h5py raises most of these on torn files; numbers beyond float32 raise the last
@@ -30,8 +31,18 @@ def features_path(root: Path, slide_id: str) -> Path:
     return root / f"{slide_id}.h5"
 
 
-def write_features(path: Path, slide_id: str, card: BackboneCard, content: SlideFeatures) -> None:
+def write_features(
+    path: Path, slide_id: str, card: BackboneCard, content: SlideFeatures, grid: TileGrid | None = None
+) -> None:
     """Writes a store file whole or not at all; the same content gives the same bytes.
+
+    Args:
+        path: The file.
+        slide_id: The slide that the features are of.
+        card: The backbone.
+        content: What it says.
+        grid: The slide's tiles; their size and scale go beside the positions, as TRIDENT keeps them, so that other
+            tools and `run --features` know what they read.
 
     Raises:
         RunError: The disk is full, or the folder cannot be written.
@@ -43,6 +54,8 @@ def write_features(path: Path, slide_id: str, card: BackboneCard, content: Slide
             for name, array in (("features", content.features), ("coords", content.coords)):
                 dataset = file.create_dataset(name, data=array)
                 dataset.attrs["name"] = slide_id
+            for name, value in ({} if grid is None else trident_attributes(grid, path)).items():
+                file["coords"].attrs[name] = value
             file["features"].attrs["encoder"] = card.name
             file["features"].attrs["embedding"] = card.embedding
             file.create_dataset("attention", data=content.attention)

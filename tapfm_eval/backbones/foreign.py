@@ -169,8 +169,8 @@ def store_foreign(
 ) -> None:
     """Writes the features of checked files into a store of this suite."""
     for slide_id, path in files.items():
-        stored = read_foreign(path, slide_id, card, spec, declared).features
-        write_features(features_path(root, slide_id), slide_id, card, stored)
+        found = read_foreign(path, slide_id, card, spec, declared)
+        write_features(features_path(root, slide_id), slide_id, card, found.features, found.grid)
 
 
 def encoder_folder(folder: Path, card: BackboneCard) -> Path:

@@ -183,7 +183,7 @@ def write_tiles(grid: TileGrid, path: Path) -> None:
     def write(temporary: Path) -> None:
         with create_checksummed(temporary) as file:
             coords = file.create_dataset("coords", data=grid.xy0)
-            for name, value in _trident_attributes(grid, path).items():
+            for name, value in trident_attributes(grid, path).items():
                 coords.attrs[name] = value
             file.create_dataset("tissue", data=grid.tissue)
             write_attributes(file, {"format": FORMAT, **_own_attributes(grid)})
@@ -216,7 +216,8 @@ def read_tiles(path: Path) -> TileGrid:
         ) from error
 
 
-def _trident_attributes(grid: TileGrid, path: Path) -> dict[str, Any]:
+def trident_attributes(grid: TileGrid, path: Path) -> dict[str, Any]:
+    """What TRIDENT's `coords` say of themselves, in a file of tiles and in one of features."""
     return {
         "patch_size": grid.plan.tile_px,
         "patch_size_level0": grid.plan.tile_px0,

@@ -191,7 +191,7 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
         for slide in todo:
             stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
             path = features_path(data.folder.features(backbone, slide.cohort), slide.slide_id)
-            write_features(path, slide.slide_id, card, stored)
+            write_features(path, slide.slide_id, card, stored, slide.grid)
             advance(1)
 
 

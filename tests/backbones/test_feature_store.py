@@ -10,8 +10,11 @@ import pytest
 
 from tapfm_eval.backbones.cards import CARDS, stand_in
 from tapfm_eval.backbones.features import SlideFeatures, features_path, read_features, write_features
+from tapfm_eval.backbones.foreign import FeatureFacts, read_foreign
 from tapfm_eval.errors import BackboneError
 from tapfm_eval.slides.hdf5 import create_checksummed, write_attributes
+from tapfm_eval.slides.reader import TilePlan
+from tapfm_eval.slides.tiles import TileGrid, TileSpec
 
 CARD = stand_in(CARDS["uni"])
 
@@ -57,6 +60,26 @@ def test_the_file_reads_as_tridents(tmp_path: Path) -> None:
         assert file["coords"].shape == (5, 2)
         assert file["features"].attrs["name"] == "TCGA-05"
         assert file["features"].attrs["encoder"] == "uni"
+
+
+def test_a_store_with_its_tiles_is_read_as_features_of_another_tool(tmp_path: Path) -> None:
+    """What one run has embedded, `run --features` reads in another: tile size, scale and encoder are in the file."""
+    spec = TileSpec(mpp=0.5, tile_px=224, min_tissue=0.5)
+    what = content()
+    grid = TileGrid(
+        slide_id="TCGA-05", fingerprint="f", width=9000, height=9000, mpp=0.25, mpp_source="slide", objective=40.0,
+        spec=spec, plan=TilePlan(0, 448, 448, 224), xy0=what.coords, tissue=np.ones(5, np.float32), positions=5,
+        thumbnail_tissue=1.0,
+    )  # fmt: skip
+    path = features_path(tmp_path, "TCGA-05")
+    write_features(path, "TCGA-05", CARD, what, grid)
+    assert np.array_equal(read_features(path, CARD).features, what.features)
+    found = read_foreign(path, "TCGA-05", CARD, spec, FeatureFacts())
+    assert np.array_equal(found.features.features, what.features)
+    assert np.array_equal(found.grid.xy0, what.coords)
+    assert (found.grid.plan.tile_px0, found.grid.mpp) == (448, 0.25)
+    with pytest.raises(BackboneError, match="expected 256"):
+        read_foreign(path, "TCGA-05", CARD, TileSpec(mpp=0.5, tile_px=256, min_tissue=0.5), FeatureFacts())
 
 
 def test_another_encoders_features_are_refused(tmp_path: Path) -> None:
