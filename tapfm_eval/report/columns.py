@@ -1,14 +1,16 @@
 """How wide the columns of a table are: numerals stay on one line, words share what is left."""
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tapfm_eval.report.blocks import Column, Table
+from tapfm_eval.report.blocks import Cell, Column, Table
 
 ROOM = 58.5  # ems of a table's text that fit side by side on a page
 SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the text, when a table needs more room; smaller would not be read
-_PADDING, _GAP = 0.9, 0.9  # ems beside each cell, and more between a column of numerals and words after it
+_PADDING, _GAP = 1.0, 0.9  # ems beside each cell, and more between a column of numerals and words after it
 _AS_NUMBER = re.compile(r"[^a-zA-Z]*( to [^a-zA-Z]*)?|not assessed|[\d.,]+ \w{1,2}")
 _LONGEST_WORD = 9.0  # ems; longer words may break
 _CLOSE_LINE = 13.0  # ems; lines of words on a narrow screen
@@ -24,6 +26,7 @@ class ColumnFit:
     close: tuple[float, ...]  # the same where the table is no wider than `close_ems`
     size: float  # of the text, relative to that of other tables
     close_ems: float  # of that text; a screen that is narrower scrolls
+    lines: int  # how high the table is, sub-headings counted twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,13 @@ class _Demand:
     least: float  # ems: the longest numeral or word
     close: float  # ems: the same, and words in a few short lines
     most: float  # ems: nearly every text on one line
+    padding: float  # ems: what of these stays empty
     share: float  # of what is left over, as the author of the table weighed it
+
+
+def heading(header: str) -> str:
+    """The header of a column as set: its `95% CI` is not broken across lines."""
+    return header.replace("% CI", "%\u00a0CI")
 
 
 def fit_columns(table: Table) -> ColumnFit:
@@ -60,13 +69,25 @@ def fit_columns(table: Table) -> ColumnFit:
         close=tuple(demand.close / close for demand in demands),
         size=size,
         close_ems=close,
+        lines=sum(
+            2 * bool(group.title) + sum(_lines(row, demands, widths) for row in group.rows) for group in table.groups
+        ),
+    )
+
+
+def _lines(row: Sequence[Cell], demands: Sequence[_Demand], widths: Sequence[float]) -> int:
+    """Lines of a row: those of its highest cell."""
+    whole = (len(cell.text) / 400 * _ems(cell.text) if len(cell.text) > 400 else _ems(cell.text) for cell in row)
+    return max(
+        math.ceil(ems / (width - demand.padding)) or 1
+        for ems, width, demand in zip(whole, widths, demands, strict=True)
     )
 
 
 def _demand(column: Column, texts: list[str], padding: float) -> _Demand:
     header = _ems(column.header)
     short = header <= _SHORT_HEADER
-    least = header if short else max(map(_word_ems, column.header.split()))
+    least = header if short else max(map(_word_ems, heading(column.header).split(" ")))
     for text in set(texts):
         if column.kind == "number" and _AS_NUMBER.fullmatch(text):
             least = max(least, _ems(text))
@@ -76,7 +97,7 @@ def _demand(column: Column, texts: list[str], padding: float) -> _Demand:
     lines = sorted(min(_ems(text), longest) for text in texts) or [0.0]
     most = max(least, header / 2 + 1, lines[len(lines) * 7 // 8])  # a rare long text takes lines, not room from all
     close = max(least, min(most, _CLOSE_LINE))
-    return _Demand(least + padding, close + padding, most + padding, column.width)
+    return _Demand(least + padding, close + padding, most + padding, padding, column.width)
 
 
 def _word_ems(word: str) -> float:

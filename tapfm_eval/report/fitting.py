@@ -1,9 +1,15 @@
 """How words and curves are made to fit into a figure."""
 
-import unicodedata
+import re
 from collections.abc import Sequence
 
 SIZE, SMALL = 8.0, 7.2  # points; text of figures
+# What is none of the letters and signs that the figures' font surely has is spelt out on paper, as in [U+6F22]: within
+# a figure typst gives up where two fonts share a word.
+NOT_PLAIN = re.compile(
+    "[^\\x00-\\x7e\u00a0-\u00ac\u00ae-\u017f\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f"
+    "\u2010-\u2015\u2018-\u201e\u2026\u2212\u2264\u2265\u221e]"
+)
 
 
 def width_of(text: str, size: float = SIZE) -> float:
@@ -12,8 +18,7 @@ def width_of(text: str, size: float = SIZE) -> float:
 
 
 def _ems(character: str) -> float:
-    # Ideographs and emoji may be spelt out as [U+6F22] on paper.
-    return 4.0 if unicodedata.east_asian_width(character) in "WF" or ord(character) > 0xFFFF else 0.49
+    return 4.0 if NOT_PLAIN.match(character) else 0.49
 
 
 def fitted(text: str, width: float, size: float = SIZE) -> str:

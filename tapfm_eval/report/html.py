@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tapfm_eval.report.blocks import Block, Content, Table, as_shown
-from tapfm_eval.report.columns import fit_columns
+from tapfm_eval.report.columns import fit_columns, heading
 from tapfm_eval.report.csvfile import table_csv
 from tapfm_eval.report.palette import ACCENT, DARK_TWINS, FAINT, HAIRLINE, INK, MUTED
 
@@ -38,6 +38,7 @@ def render_html(content: Content, figures: Mapping[str, str]) -> str:
         csv_link=_csv_link,
         as_shown=as_shown,
         fit_columns=fit_columns,
+        heading=heading,
         svg_of=lambda figure: inline_svg(figures[figure.id], figure.id),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),  # noqa: S704  our own file

@@ -12,8 +12,9 @@ from typing import Any
 import typst
 
 from tapfm_eval.report.blocks import Block, Cell, Content, Fact, Figure, RowGroup, Table, as_shown
-from tapfm_eval.report.columns import fit_columns
+from tapfm_eval.report.columns import fit_columns, heading
 from tapfm_eval.report.figures import font_folder, printable
+from tapfm_eval.report.fitting import NOT_PLAIN
 from tapfm_eval.report.palette import ACCENT, FAINT, HAIRLINE, INK, MUTED
 
 STANDARDS: Any = ["a-2a", "ua-1"]  # any: typst spells out a literal type that differs by version
@@ -21,12 +22,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 _CREATED = 315_532_800  # 1980-01-01: no clock may change the bytes
 _TYPST_PAPER = {"a4": "a4", "letter": "us-letter"}
 _ZERO_WIDTH_SPACE = "\u200b"
-# Letters and signs that the figures' font surely has: within a figure typst gives up where two fonts share a word.
-_NOT_PLAIN = re.compile(
-    "[^\\x00-\\x7e\u00a0-\u00ac\u00ae-\u017f\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f"
-    "\u2010-\u2015\u2018-\u201e\u2026\u2212\u2264\u2265\u221e]"
-)
-_WHOLE = 14  # lines of a table that is rather moved to the next page than broken
+_WHOLE = 16  # lines of a table that is rather moved to the next page than broken
 _LONG_WORD = re.compile(r"[^\s\u200b]{19,}")
 
 
@@ -58,7 +54,7 @@ def render_pdf(content: Content, figures: Mapping[str, str], *, paper: str = "a4
 
 
 def _plain_figure(svg: str) -> str:
-    return _NOT_PLAIN.sub(lambda found: f"[U+{ord(found.group()):04X}]", unicodedata.normalize("NFC", svg))
+    return NOT_PLAIN.sub(lambda found: f"[U+{ord(found.group()):04X}]", unicodedata.normalize("NFC", svg))
 
 
 def _document(content: Content, files: Mapping[str, str]) -> dict[str, Any]:
@@ -95,8 +91,8 @@ def _block(block: Block, files: Mapping[str, str]) -> dict[str, Any]:
             "note": _text(block.note),
             "width": block.width,
             "size": fit.size,
-            "whole": sum(len(group.rows) + 2 * bool(group.title) for group in block.groups) <= _WHOLE,
-            "columns": [{"header": _text(c.header), "kind": c.kind, "share": share} for c, share in shares],
+            "whole": fit.lines <= _WHOLE,
+            "columns": [{"header": heading(_text(c.header)), "kind": c.kind, "share": share} for c, share in shares],
             "groups": [_group(group) for group in block.groups],
         }
     if isinstance(block, Figure):

@@ -80,6 +80,11 @@ def column(table: Locator, number: int) -> list[list[str]]:
     return found
 
 
+def squeezed(text: str) -> str:
+    """Text without white space, ligatures as their letters."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
 def numbers(texts: list[str]) -> list[float]:
     """What the texts begin with, where it is a number."""
     return [float(text.split()[0]) for text in texts if text[0].isdigit()]
@@ -122,7 +127,7 @@ def test_the_page_opens_in_silence_and_asks_for_nothing(browser: Browser, addres
 
 def test_a_column_is_sorted_within_its_groups_and_unknown_values_stay_last(page: Page) -> None:
     table = page.locator("#table-auroc table")
-    number = table.locator("thead th").all_inner_texts().index("AUROC (95% CI)")
+    number = table.locator("thead th").all_inner_texts().index("AUROC (95%\u00a0CI)")
     before = column(table, number)
     head = table.locator("thead th").nth(number)
     head.locator("button").click()
@@ -241,13 +246,13 @@ def test_the_link_beside_a_table_saves_its_csv(page: Page, content: Content) -> 
 def test_the_page_prints_in_full_with_its_watermark_and_without_its_controls(page: Page, content: Content) -> None:
     printed = PdfReader(io.BytesIO(page.pdf(format="A4", prefer_css_page_size=True)))
     sheets = [sheet.extract_text() for sheet in printed.pages]
-    flat = "".join(unicodedata.normalize("NFKC", "".join(sheets)).split())  # NFKC: ligatures are their letters
+    whole = squeezed("".join(sheets))
     assert len(sheets) > 10
-    assert all("".join(WATERMARK.split()) in "".join(sheet.split()) for sheet in sheets)
+    assert all(squeezed(WATERMARK) in squeezed(sheet) for sheet in sheets)
     for block in (*content.tables, *content.figures):
-        assert "".join(block.caption.split()) in flat, block.caption
-    assert "Skiptothereport" not in flat
-    assert not any(len("".join(sheet.split())) < 150 for sheet in sheets[:-1])
+        assert squeezed(block.caption) in whole, block.caption
+    assert "Skiptothereport" not in whole
+    assert not any(len(squeezed(sheet)) < 150 for sheet in sheets[:-1])
 
 
 def test_everything_can_be_read_without_scripts(browser: Browser, address: str, content: Content) -> None:
