@@ -158,11 +158,14 @@ def _show(outcome: "ScoreOutcome") -> None:
         auroc = row["auroc"]
         key = (row["cohort"], row["split"], row["target"], row["arm"])
         shown = [fixed(float("nan") if auroc[k] is None else auroc[k], 3) for k in ("value", "lower", "upper")]
+        interval = "–" if auroc["lower"] is None else f"{shown[1]} to {shown[2]}"
         table.add_row(
             f"{row['cohort']} {row['split']}", row["target"], row["arm"], str(auroc["positives"]), str(auroc["n"]),
-            str(left.get(key, 0)), shown[0], f"{shown[1]} to {shown[2]}",
+            str(left.get(key, 0)), shown[0], interval,
         )  # fmt: skip
     console = Console(highlight=False, emoji=False)
     console.print(table)
-    for note in outcome.notes:
+    reasons = [f"{row['target']}, {row['arm']}: {row['auroc']['reason']}" for row in results["aurocs"]
+               if row["auroc"]["reason"]]  # fmt: skip
+    for note in (*outcome.notes, *dict.fromkeys(reasons)):
         console.print(note, markup=False)

@@ -62,14 +62,29 @@ def labels_of(
             got = ", ".join(shown(other) for other in sorted(others)[:5])
             remedy = "Leave cells of unknown status empty (or NA), and unite the rest."
             problems.append(Problem(at, f"one spelling beside {positive!r}", got, remedy))
-    for spelt in sorted(wrong):
-        lines = [line for line, cell in zip(column.lines, column.cells, strict=True) if cell == spelt]
-        remedy = f"Say how the positive class is spelt: --positive {sorted(wrong)[0]}."
-        problems.append(Problem(column.at(lines), "0, 1 or empty", shown(spelt), remedy))
+    problems += _spelling_problems(column, sorted(wrong), sorted(spellings), positive)
     if needed and not spellings:
         remedy = "Fill in labels, or give --manifest."
         problems.append(Problem(f"{column.where}, column {column.name}", "known labels", "none", remedy))
     return [meaning.get(cell, math.nan) for cell in column.cells]
+
+
+def _spelling_problems(column: Column, wrong: list[str], spellings: list[str], positive: str | None) -> list[Problem]:
+    """What the labels say instead of 0 and 1: two words at once, anything else by its rows."""
+    factor = spellings == ["1", "2"]
+    if positive is None and len(spellings) == 2 and (factor or wrong == spellings):
+        one, other = spellings
+        got = f"{shown(one)} and {shown(other)}"
+        remedy = f"Say which of them is positive: --positive {other}, or --positive {one}."
+        if factor:
+            remedy = "R counts the levels of a factor from 1: if 2 means positive, --positive 2."
+        return [Problem(f"{column.where}, column {column.name}", "0, 1 or empty", got, remedy)]
+    problems = []
+    for spelt in wrong:
+        lines = [line for line, cell in zip(column.lines, column.cells, strict=True) if cell == spelt]
+        remedy = f"Say how the positive class is spelt (--positive {wrong[0]}), or leave cells of unknown status empty."
+        problems.append(Problem(column.at(lines), "0, 1 or empty", shown(spelt), remedy))
+    return problems
 
 
 def scores_of(column: Column, problems: list[Problem]) -> list[float]:
@@ -103,6 +118,6 @@ def scores_of(column: Column, problems: list[Problem]) -> list[float]:
             if percent
             else "If these are logits, turn them into probabilities: plogis(x) in R, 1 / (1 + exp(-x)) elsewhere."
         )
-        got = f"{low:g}" if len(outside) == 1 else f"{len(outside)} others, from {low:g} to {high:g}"
+        got = f"{low:g}" if len(outside) == 1 else f"{len(outside)} numbers from {low:g} to {high:g}"
         problems.append(Problem(column.at([line for line, _ in outside]), "a probability from 0 to 1", got, remedy))
     return scores

@@ -297,11 +297,14 @@ def _roles(file: CsvFile, options: ImportOptions, problems: list[Problem]) -> di
         needed.remove("patient")
     missing = [role for role in needed if role not in found and role not in options.columns]
     if missing:
-        mapping = ",".join(f"{role}=NAME" for role in missing)
-        remedy = f"Say which columns they are: --columns {mapping}."
+        left = [name for name in file.columns if name not in found.values() and name != "index"]
+        guess = left[0] if len(missing) == len(left) == 1 else "NAME"
+        mapping = ",".join(f"{role}={guess}" for role in missing)
+        remedy = f"Say which column{'s they are' if len(missing) > 1 else ' it is'}: --columns {mapping}."
         if "label" in missing:
             remedy += " Labels can also come from --manifest."
-        expected = f"columns for {', '.join(missing)} (named {' or '.join(ROLES[missing[0]])})"
+        names = ", ".join(" or ".join(ROLES[role][:2]) for role in missing)
+        expected = f"column{'s' if len(missing) > 1 else ''} named {names}"
         problems.append(Problem(f"{file.where}, row 1", expected, f"columns {had}", remedy))
     return found
 

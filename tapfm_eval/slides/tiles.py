@@ -207,9 +207,10 @@ def read_tiles(path: Path) -> TileGrid:
             if coords.dtype.kind != "i":
                 raise ValueError("coords are no whole numbers")
             xy0 = np.asarray(coords, np.int64).reshape(-1, 2)
-            tissue = np.asarray(read_array(file, "tissue"), np.float32)
+            with np.errstate(over="raise"):
+                tissue = np.asarray(read_array(file, "tissue"), np.float32)
         return _grid_of(attributes, xy0, tissue)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, ArithmeticError) as error:
         got = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise SlideError(
             Problem(str(path), "a readable tile file", got, "Remove it; the slide is tiled again.")

@@ -71,7 +71,7 @@ def test_every_fault_of_a_file_is_listed_at_once_with_its_rows(tmp_path: Path) -
     for place in (
         "row 3: expected one row a patient, got 'A' again, as in row 2",
         "row 4, column label: expected 0, 1 or empty, got '2'",
-        "rows 5, 6, column score: expected a probability from 0 to 1, got 2 others, from -3 to 1.5",
+        "rows 5, 6, column score: expected a probability from 0 to 1, got 2 numbers from -3 to 1.5",
         "row 7, column score: expected a number from 0 to 1, got 'high'",
         "row 8: expected a patient's id",
         "row 9, column score: expected a score, got none",
@@ -97,10 +97,21 @@ def test_logits_are_refused_with_the_formula_and_percentages_with_theirs(tmp_pat
         ("patient,label,score,fold\nA,1,0.5,first\n", "a whole number from 0"),
         ("patient,label,score,split\nA,1,0.5,holdout\n", "train, validation, test, external"),
         ("patient,label,score\nA,NA,0.5\n", "known labels"),
+        (
+            "patient,label,prob\nA,1,0.5\n",
+            "column named score, got columns patient, label, prob. Say which column it is: --columns score=prob.",
+        ),
+        ("patient,label,score\nA,1,0.5\nB,2,0.4\nC,1,0.1\n", "if 2 means positive, --positive 2"),
+        ("patient,label,score\nA,mut,0.5\nB,wt,0.4\n", "got 'mut' and 'wt'. Say which of them is positive"),
     ],
 )
 def test_a_table_that_cannot_be_understood_says_what_to_do(tmp_path: Path, text: str, words: str) -> None:
     assert words in faults(tmp_path / "m.csv", text)
+
+
+def test_a_wrong_separator_is_one_fault_and_not_one_a_row(tmp_path: Path) -> None:
+    text = "patient;label;score\n" + "".join(f"P{i};1;0,{i}\n" for i in range(50))
+    assert len(faults(tmp_path / "m.csv", text).splitlines()) == 1
 
 
 def test_a_clam_file_gives_its_fold_and_takes_patients_from_the_slides_table(tmp_path: Path) -> None:
