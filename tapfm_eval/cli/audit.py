@@ -29,13 +29,14 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as a page.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone, and the last line.")] = False,
 ) -> None:
     """Find leakage, drift, confounding, small numbers and faults before a GPU is booked. Exit code 1 on errors."""
     import json
 
     from tapfm_eval.audit.findings import audit_content, standing_errors
 
-    title, findings, accepted = _audited(study, split, targets, slides or [])
+    title, findings, accepted = _audited(study, split, targets, slides or [], quiet=quiet)
     if html is not None:
         from tapfm_eval.report.html import render_html
         from tapfm_eval.report.sections.audit import audit_page
@@ -46,13 +47,13 @@ def audit(
     if as_json:
         typer.echo(json.dumps(audit_content(findings, accepted), indent=2, ensure_ascii=False))
     else:
-        show_findings(findings, accepted)
+        show_findings(findings, accepted, quiet=quiet)
     if standing_errors(findings, accepted):
         raise typer.Exit(1)
 
 
 def _audited(
-    study: Path, split: Path | None, targets: str, slides: "list[str]"
+    study: Path, split: Path | None, targets: str, slides: "list[str]", *, quiet: bool
 ) -> "tuple[str, tuple[Finding, ...], Mapping[str, str]]":
     """Title, findings, and reasons of the overrides by code."""
     from tapfm_eval.audit.audit import audit_manifest, audit_subjects
@@ -65,7 +66,7 @@ def _audited(
         wanted = [name.strip() for name in targets.split(",") if name.strip()]
         alone = gather_manifest(study, split, wanted)
         folders = _folders(slides, [subject.name for subject in alone.subjects])
-        return str(study), audit_manifest(alone, _opened(alone.subjects, folders)), {}
+        return str(study), audit_manifest(alone, _opened(alone.subjects, folders, quiet=quiet)), {}
     flags = [flag for flag, given in (("--split", split), ("--targets", targets)) if given]
     if flags:
         remedy = "The protocol names its own; give a manifest to audit another."
@@ -74,11 +75,11 @@ def _audited(
     folders = _folders(slides, list(protocol.cohorts))
     gathered = gather_study(protocol, study.parent)
     accepted = {override.finding: override.reason for override in protocol.overrides}
-    found = audit_subjects(protocol, gathered, CARDS, _opened(gathered.subjects, folders))
+    found = audit_subjects(protocol, gathered, CARDS, _opened(gathered.subjects, folders, quiet=quiet))
     return f"{protocol.id} {protocol.version}", found, accepted
 
 
-def _opened(subjects: "Sequence[Subject]", folders: "Mapping[str, Path]") -> "tuple[Finding, ...]":
+def _opened(subjects: "Sequence[Subject]", folders: "Mapping[str, Path]", *, quiet: bool) -> "tuple[Finding, ...]":
     """What the slide files themselves show; nothing where no folder was given."""
     if not folders:
         return ()
@@ -86,7 +87,7 @@ def _opened(subjects: "Sequence[Subject]", folders: "Mapping[str, Path]") -> "tu
     from tapfm_eval.progress import Reporter
 
     total = sum(len(subject.rows) for subject in subjects if subject.name in folders)
-    with Reporter(quiet=False).stage("Opening slides", total) as advance:
+    with Reporter(quiet=quiet).stage("Opening slides", total) as advance:
         return audit_slides(subjects, folders, advance)
 
 
@@ -108,8 +109,8 @@ def _folders(slides: list[str], cohorts: list[str]) -> dict[str, Path]:
     return folders
 
 
-def show_findings(findings: "Sequence[Finding]", accepted: "Mapping[str, str]") -> None:
-    """Prints findings to stdout, errors first, and a line that counts them."""
+def show_findings(findings: "Sequence[Finding]", accepted: "Mapping[str, str]", *, quiet: bool = False) -> None:
+    """Prints findings to stdout, errors first, and a line that counts them; with `quiet` the errors alone."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
@@ -118,6 +119,8 @@ def show_findings(findings: "Sequence[Finding]", accepted: "Mapping[str, str]") 
 
     console = Console(highlight=False, emoji=False)
     for finding in findings:
+        if quiet and (finding.severity != "error" or finding.code in accepted):
+            continue
         head = Text(f"{finding.severity:<8}", style=STYLES[finding.severity]).append(finding.code, style="bold")
         console.print(head.append(f"  {finding.where}", style="dim"))
         body = Text(finding.what)

@@ -65,22 +65,24 @@ def check(
     md5: Annotated[bool, typer.Option("--md5/--no-md5", help="Read every file for its md5.")] = True,
     opened: Annotated[bool, typer.Option("--open/--no-open", help="Open every slide: readable, of known mpp?")] = True,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Say which slides are missing, wrong in size or md5, unreadable or without mpp. Exit code 1 if any is."""
     from dataclasses import replace
 
     from tapfm_eval.cohort.download import SlideFault, check_slides
     from tapfm_eval.cohort.manifest import read_manifest
+    from tapfm_eval.progress import Reporter
 
-    read = read_manifest(manifest, manifest.stem)
-    found = check_slides(read, slides, verify_md5=md5)
+    read, reporter = read_manifest(manifest, manifest.stem), Reporter(quiet=as_json or quiet)
+    with reporter.stage("Checking files", len(read.included)) as advance:
+        found = check_slides(read, slides, verify_md5=md5, advance=advance)
     if opened:
         from tapfm_eval.audit.slides import slide_files, unreadable
-        from tapfm_eval.progress import Reporter
 
         faulty = {fault.row for fault in found.faults}
         files = [file for file in slide_files(read, read.included, slides) if file.row not in faulty]
-        with Reporter(quiet=as_json).stage("Opening slides", len(files)) as advance:
+        with reporter.stage("Opening slides", len(files)) as advance:
             broken = [
                 SlideFault(file.row, file.slide_id, "unreadable", "a slide of known scale", reason,
                            "Download it again, or state its mpp in the manifest.")

@@ -27,12 +27,15 @@ def split(
     min_per_class: Annotated[
         int, typer.Option("--min-per-class", min=1, help="Patients of each class that every block should hold.")
     ] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON: each block, what fell short, the findings.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The last line alone.")] = False,
 ) -> None:
     """Split a cohort by patient, balanced on labels, site size and scan resolution; print the imbalance; audit it."""
+    import json
     import tempfile
 
     from tapfm_eval.audit.audit import audit_manifest
-    from tapfm_eval.audit.findings import standing_errors
+    from tapfm_eval.audit.findings import audit_content, standing_errors
     from tapfm_eval.audit.gather import gather_manifest
     from tapfm_eval.cli.audit import show_findings
     from tapfm_eval.cohort.manifest import read_manifest
@@ -65,10 +68,17 @@ def split(
     with tempfile.TemporaryDirectory() as folder:
         write_split(Path(folder) / "split.csv", plan.table, plan.meta)
         write_bytes(out, (Path(folder) / "split.csv").read_bytes())
-    _show_plan(plan, names)
     findings = [f for f in audit_manifest(gather_manifest(manifest, out, names)) if f.severity != "note"]
-    show_findings(findings, {})
-    typer.echo(f"Split: {out}")
+    if as_json:
+        blocks = json.loads(plan.imbalance.to_json(orient="records"))
+        content = {"format": "tapfm-eval/split-made/1", "split": str(out), "blocks": blocks,
+                   "shortfalls": list(plan.shortfalls), "audit": audit_content(findings, {})}  # fmt: skip
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        if not quiet:
+            _show_plan(plan, names)
+        show_findings(findings, {}, quiet=quiet)
+        typer.echo(f"Split: {out}")
     if standing_errors(findings, ()):
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ SHOWN = 20
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of `score`.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The last line alone.")] = False,
 ) -> None:
     """Recompute every hash and every number of a run from its folder, and name what does not match.
 
@@ -32,26 +33,26 @@ def verify(
                    "notes": list(verified.notes)}  # fmt: skip
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        _show(verified)
+        _show(verified, quiet=quiet)
     if not verified.matches:
         raise typer.Exit(1)
 
 
-def _show(verified: "Verification") -> None:
+def _show(verified: "Verification", *, quiet: bool) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     console = Console(highlight=False, emoji=False)
-    for mismatch in verified.mismatches[:SHOWN]:
+    for mismatch in () if quiet else verified.mismatches[:SHOWN]:
         console.print(Text(mismatch.where, style="bold red"))
         body = Text("stored      ", style="dim").append(mismatch.stored, style="default")
         body.append("\nrecomputed  ", style="dim").append(mismatch.recomputed, style="default")
         console.print(Padding(body, (0, 0, 0, 4)))
     count = len(verified.mismatches)
-    if count > SHOWN:
+    if count > SHOWN and not quiet:
         console.print(f"and {count - SHOWN} more (--json shows all)")
-    for note in verified.notes:
+    for note in () if quiet else verified.notes:
         console.print(Text(note, style="dim"))
     said = ", ".join(f"{number:,} {what}" for what, number in verified.compared.items())
     if count:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -84,13 +85,16 @@ def download_list(manifest: Manifest) -> DownloadList:
     return DownloadList(text, len(lines) - 1, total, unknown, tuple(lookups), _patients_only(manifest))
 
 
-def check_slides(manifest: Manifest, folder: Path, verify_md5: bool = True) -> SlideCheck:
+def check_slides(
+    manifest: Manifest, folder: Path, verify_md5: bool = True, advance: Callable[[int], None] | None = None
+) -> SlideCheck:
     """What is missing or broken in a folder of slides, by name, size and md5; no slide is opened.
 
     Args:
         manifest: The cohort; rows that it excludes are not looked for.
         folder: The slide folder; a slide lies at its `path`, or at `<gdc_file_id>/<name>` as gdc-client leaves it.
         verify_md5: Whether to read every file for its md5 (minutes per 100 GB).
+        advance: Told 1 for every row.
 
     Raises:
         SlideError: Where there is no such folder.
@@ -105,6 +109,8 @@ def check_slides(manifest: Manifest, folder: Path, verify_md5: bool = True) -> S
     claimed: set[Path] = set()
     whole = unverified = 0
     for row in _rows(_named(manifest)):
+        if advance is not None:
+            advance(1)
         places = slide_places(row.path, row.gdc_file_id)
         found = [place for place in places if (folder / place).is_file()]
         claimed.update(found)

@@ -303,8 +303,8 @@ def _roles(file: CsvFile, options: ImportOptions, problems: list[Problem]) -> di
         remedy = f"Say which column{'s they are' if len(missing) > 1 else ' it is'}: --columns {mapping}."
         if "label" in missing:
             remedy += " Labels can also come from --manifest."
-        names = ", ".join(" or ".join(ROLES[role][:2]) for role in missing)
-        expected = f"column{'s' if len(missing) > 1 else ''} named {names}"
+        wanted = ", ".join(" or ".join(ROLES[role][:2]) for role in missing)
+        expected = f"column{'s' if len(missing) > 1 else ''} named {wanted}"
         problems.append(Problem(f"{file.where}, row 1", expected, f"columns {had}", remedy))
     return found
 
