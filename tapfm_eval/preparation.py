@@ -27,7 +27,7 @@ from tapfm_eval.protocol.lock import (
 )
 from tapfm_eval.protocol.schema import LastBlocks, Protocol
 from tapfm_eval.rehearsal.expected import draw_expected
-from tapfm_eval.rehearsal.plan import plan_rehearsal, write_slides
+from tapfm_eval.rehearsal.plan import draw_sample, plan_rehearsal, write_slides
 from tapfm_eval.rundir import RunFolder, run_id, sha256_file, write_bytes, write_text
 from tapfm_eval.slides.reader import open_slide
 from tapfm_eval.slides.tiles import tile_spec
@@ -327,8 +327,9 @@ def prepare_rehearsal(
     hashes = _hashes(protocol, cohorts, {})
     identity = f"rehearsal-{run_id({'version': __version__, **hashes})}"
     folder = RunFolder(options.out / f"{protocol.id}-{protocol.version}" / identity)
+    sample = draw_sample(protocol, cohorts)  # refuses before anything is written
     with take_in_turn(folder.lock("slides"), lambda _: reporter.check()):
-        plan = plan_rehearsal(protocol, cohorts, folder.root / "inputs")
+        plan = plan_rehearsal(protocol, cohorts, folder.root / "inputs", sample)
         with reporter.stage("Drawing synthetic slides", len(plan.jobs)) as advance:
             write_slides(plan, options.workers, advance)
     local = load_cohorts(plan.protocol, plan.inputs)

@@ -73,18 +73,40 @@ class RehearsalPlan:
     jobs: tuple[_SlideJob, ...]
 
 
-def plan_rehearsal(protocol: Protocol, cohorts: Mapping[str, Cohort], root: Path) -> RehearsalPlan:
-    """Draws patients and writes manifests and split of a rehearsal under `root`; slides come after.
+Sample = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""The patients of a rehearsal: cohort -> train, validation, test or external -> patients, sorted."""
+
+
+def draw_sample(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> Sample:
+    """The patients of each part of each cohort; writes nothing.
 
     Raises:
         ProtocolError: The cohorts cannot give the sizes that the protocol states, or too many targets are planted.
     """
+    planted = dict(protocol.rehearsal.planted)
+    effect_of_target(planted)
+    seed = protocol.seeds[0]
+    return {name: _parts(protocol, cohort, tuple(planted), seed) for name, cohort in cohorts.items()}
+
+
+def plan_rehearsal(
+    protocol: Protocol, cohorts: Mapping[str, Cohort], root: Path, sample: Sample | None = None
+) -> RehearsalPlan:
+    """Writes manifests and split of a rehearsal under `root`; slides come after.
+
+    Args:
+        protocol: The real study's protocol.
+        cohorts: Its cohorts.
+        root: Where the rehearsal's inputs lie.
+        sample: What `draw_sample` drew for them; drawn here unless given.
+
+    Raises:
+        ProtocolError: See `draw_sample`; nothing has been written then.
+    """
     seed = protocol.seeds[0]
     planted = dict(protocol.rehearsal.planted)
-    effect_of_target(planted)  # too many targets are refused before anything is written
     null_of = "EGFR" if "EGFR" in protocol.targets else next(iter(planted), next(iter(protocol.targets)))
-    # every cohort is drawn before the first file is written: a refusal leaves nothing behind
-    drawn = {name: _parts(protocol, cohort, tuple(planted), seed) for name, cohort in cohorts.items()}
+    drawn = draw_sample(protocol, cohorts) if sample is None else sample
     plans, slides, jobs = {}, {}, []
     for name, cohort in cohorts.items():
         parts = drawn[name]

@@ -63,6 +63,8 @@ def test_an_error_stops_a_run_before_anything_is_written(command: Command, study
     assert "overrides:" in said.err
     assert not Path("reports").exists()
     replaced(study, "overrides: []", "overrides: [{finding: licence-forbids-use, reason: a licence was granted}]")
+    assert "locked as luad 1.0.0" in command("run", study).err  # one version stands for one content
+    replaced(study, "version: 1.0.0", "version: 1.0.1")
     assert "slides for every cohort" in command("run", study).err
 
 
