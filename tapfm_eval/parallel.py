@@ -1,6 +1,7 @@
 """The same function over many items with worker processes, results in order."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import BaseContext
@@ -25,6 +26,16 @@ def worker_context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several that torchrun has started to share the tiles of every bag."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def processes_here() -> int:
+    """How many of them share this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started_by_torchrun() else 1
 
 
 def each(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -34,6 +34,18 @@ class Stopping:
 
 
 @contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Within it, `SIGNALS` do nothing: for a process that another one tells when to stop."""
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def stopping(kept_in: object, workers: int) -> Iterator[Stopping]:
     """Within it, the first of `SIGNALS` asks the run to stop, and a second one ends it at once.
 

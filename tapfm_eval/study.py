@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
+from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.locate import SlideFile
-from tapfm_eval.errors import InputError, Problem, StudyError
+from tapfm_eval.errors import InputError, Problem, StudyError, TapfmEvalError
 from tapfm_eval.executors.local import LocalExecutor
 from tapfm_eval.executors.ray import RayExecutor, check_installed
 from tapfm_eval.executors.work import Executor, Work
 from tapfm_eval.locks import Holder, Lock, take_in_turn
+from tapfm_eval.parallel import processes_here, started_by_torchrun
 from tapfm_eval.preparation import (
     Prepared,
     RunOptions,
@@ -37,7 +39,7 @@ from tapfm_eval.rundir import (
     write_json,
     write_text,
 )
-from tapfm_eval.stages.bodies import SentStudy, Study, WholeStudy, is_done
+from tapfm_eval.stages.bodies import SentStudy, Study, WholeStudy, is_done, trained_unit
 from tapfm_eval.stages.constancy import FAILED, same_slides, same_weights, slides_before
 from tapfm_eval.stages.failures import (
     AT_FIRST,
@@ -50,11 +52,12 @@ from tapfm_eval.stages.failures import (
 from tapfm_eval.stages.graph import Graph
 from tapfm_eval.stages.study_graph import Means, study_graph, tile_graph
 from tapfm_eval.stages.tiling import Tiling, is_tiled, tile_slides
-from tapfm_eval.stopping import stopping
+from tapfm_eval.stopping import deaf, stopping
 
 if TYPE_CHECKING:
     import torch
 
+    from tapfm_eval.methods.ranks import Ranks
     from tapfm_eval.methods.unit import Unit
     from tapfm_eval.protocol.schema import Arm, Protocol
     from tapfm_eval.stages.units import StudyData
@@ -71,6 +74,7 @@ class RunOutcome:
     report: tuple[Path, ...]  # empty where the run stopped before predictions, as `--arm` does
     checks: tuple[RehearsalCheck, ...]  # of a rehearsal
     held: Mapping[str, Holder] = field(default_factory=dict)  # units that other processes are at, so that ours ended
+    follows: bool = False  # under torchrun: another process leads, and says what the run came to
 
     @property
     def failed_checks(self) -> tuple[RehearsalCheck, ...]:
@@ -91,25 +95,101 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     if options.executor == "ray":
         check_installed()
     options = with_local_paths(protocol, options)
-    with stopping(options.out, options.workers) as stop:
+    with contextlib.ExitStack() as open_:
+        ranks = None
+        if started_by_torchrun():
+            options, ranks = _join(options, open_)
+            if not ranks.leads:
+                return _follow(protocol, path, options, ranks)
+        stop = open_.enter_context(stopping(options.out, options.workers))
         before, reporter.check = reporter.check, stop.check
         try:
-            return _run_protocol(protocol, path, options, reporter)
+            return _run_protocol(protocol, path, options, reporter, ranks)
         finally:
             reporter.check = before
 
 
-def _run_protocol(protocol: "Protocol", path: Path, options: RunOptions, reporter: Reporter) -> RunOutcome:
+def _join(options: RunOptions, open_: contextlib.ExitStack) -> "tuple[RunOptions, Ranks]":
+    """Joins the processes that torchrun has started; each has a device of its own."""
+    from tapfm_eval.methods.ranks import joined_ranks, rank_device
+
+    if options.executor != "local":
+        remedy = "Leave out one of the two: Ray starts its own processes."
+        raise InputError(Problem("--executor", "local under torchrun", options.executor, remedy))
+    device = rank_device(options.device)
+    return replace(options, device=str(device)), open_.enter_context(joined_ranks(device))
+
+
+def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks") -> RunOutcome:
+    """What a process does under torchrun that does not lead: its part of every bag, until the leader ends."""
+    from tapfm_eval.stages.units import follow_training
+
+    with deaf():
+        if ranks.say() is None:  # the leader ended before it had anything to share
+            return RunOutcome(options.out, (), (), follows=True)
+        quiet = Reporter(quiet=True)
+        prepared = _prepared(protocol, load_study(protocol, path, options), path, options, quiet)
+        device = _device(options, None)
+        run = _Run(prepared, options, quiet, environment(device.described), {}, device.threads)
+        data = replace(_study_data(run, device.torch, _tile(run, None)), ranks=ranks)
+        while (told := ranks.say()) is not None:
+            arm, seed, fold = told["train"]
+            follow_training(
+                data.without(lost_later(run.folder)), *trained_unit(data, {"arm": arm, "seed": seed, "fold": fold})
+            )
+        return RunOutcome(run.folder.root, (), (), follows=True)
+
+
+@contextlib.contextmanager
+def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[], None]]":
+    """Gives what is called once the followers may prepare; lets them go in the end, unless the leader broke down."""
+
+    def begin() -> None:
+        if ranks is not None:
+            ranks.say({"begin": True})
+
+    try:
+        yield begin
+    except BaseException as error:
+        if ranks is not None and isinstance(error, TapfmEvalError):
+            ranks.say(None)
+        raise
+    if ranks is not None:
+        ranks.say(None)
+
+
+def _run_protocol(
+    protocol: "Protocol", path: Path, options: RunOptions, reporter: Reporter, ranks: "Ranks | None"
+) -> RunOutcome:
+    with _leading(ranks) as begin:
+        return _lead(protocol, path, options, reporter, ranks, begin)
+
+
+def _prepared(
+    protocol: "Protocol", cohorts: Mapping[str, Cohort], path: Path, options: RunOptions, reporter: Reporter
+) -> Prepared:
+    if options.rehearse:
+        return prepare_rehearsal(protocol, cohorts, options, reporter)
+    return prepare_run(protocol, cohorts, path, options)
+
+
+def _lead(
+    protocol: "Protocol",
+    path: Path,
+    options: RunOptions,
+    reporter: Reporter,
+    ranks: "Ranks | None",
+    begin: Callable[[], None],
+) -> RunOutcome:
     cohorts = load_study(protocol, path, options)
     with reporter.stage("Auditing cohorts", 1) as advance:
         findings = audit_protocol(protocol, cohorts, CARDS)
         advance(1)
     _stop_on_errors(findings, protocol, path)
-    if options.rehearse:
-        prepared = prepare_rehearsal(protocol, cohorts, options, reporter)
-    else:
-        prepared = prepare_run(protocol, cohorts, path, options)
-    return _execute(prepared, findings, options, reporter)
+    prepared = _prepared(protocol, cohorts, path, options, reporter)
+    with contextlib.ExitStack() as open_:
+        ray = open_.enter_context(_ray(prepared, options)) if options.executor == "ray" else None
+        return _execute(prepared, findings, options, reporter, ray, ranks, begin)
 
 
 def _stop_on_errors(findings: Sequence[Finding], protocol: "Protocol", path: Path) -> None:
@@ -124,20 +204,16 @@ def _stop_on_errors(findings: Sequence[Finding], protocol: "Protocol", path: Pat
         ]))  # fmt: skip
 
 
-def _execute(prepared: Prepared, findings: Sequence[Finding], options: RunOptions, reporter: Reporter) -> RunOutcome:
-    # torch is imported from here on and not before: every refusal above comes at once
-    with contextlib.ExitStack() as open_:
-        ray = open_.enter_context(_ray(prepared, options)) if options.executor == "ray" else None
-        return _execute_with(prepared, findings, options, reporter, ray)
-
-
-def _execute_with(
+def _execute(
     prepared: Prepared,
     findings: Sequence[Finding],
     options: RunOptions,
     reporter: Reporter,
     ray: RayExecutor | None,
+    ranks: "Ranks | None",
+    begin: Callable[[], None],
 ) -> RunOutcome:
+    # torch is imported from here on and not before: every refusal above comes at once
     from tapfm_eval.stages.units import check_units, check_weights, units_of, weights_hashes
 
     protocol, folder = prepared.protocol, prepared.folder
@@ -148,7 +224,8 @@ def _execute_with(
         weights = weights_hashes(prepared.cards, options.weights)
     run = _Run(prepared, options, reporter, environment(device.described), weights, device.threads)
     _begin(run, findings)
-    data = _study_data(run, device.torch, _tile(run, ray))
+    data = replace(_study_data(run, device.torch, _tile(run, ray)), ranks=ranks)
+    begin()
     arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
     units = units_of(protocol, prepared.cohorts[protocol.development].folds)
     check_units(data.without(lost_later(folder)), arms, units)
@@ -217,7 +294,7 @@ def _device(options: RunOptions, ray: RayExecutor | None) -> _Device:
         raise InputError(Problem(f"--device {device}", "a GPU of that number", got, "Use --device cpu or another one."))
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
-        threads = max(1, (os.cpu_count() or 1) // 2)
+        threads = max(1, (os.cpu_count() or 1) // (2 * processes_here()))
         torch.set_num_threads(threads)
         return _Device(device, str(device), threads)
     return _Device(device, f"{device} ({torch.cuda.get_device_name(device)})")

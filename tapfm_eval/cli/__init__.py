@@ -1,5 +1,6 @@
 """The command line: parse, call one function, print."""
 
+import os
 import sys
 
 from tapfm_eval.cli.app import app
@@ -7,12 +8,18 @@ from tapfm_eval.cli.messages import show_error
 from tapfm_eval.errors import Problem, RunError, TapfmEvalError
 
 
+def _follows() -> bool:
+    """Whether another process under torchrun says the same; one message is enough."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
 def main() -> None:
     """Entry point: a fault of the user's is a message and an exit code, never a traceback."""
     try:
         app()
     except TapfmEvalError as error:
-        show_error(error)
+        if not _follows():
+            show_error(error)
         sys.exit(error.exit_code)
     except OSError as error:  # a folder that is a file, a disk that is full, a share that is gone
         where = str(error.filename or "the file system")

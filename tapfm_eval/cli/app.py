@@ -140,6 +140,8 @@ def run(
         checkpoint_seconds=60 * checkpoint_minutes, checkpoint_slides=checkpoint_slides,
     )  # fmt: skip
     outcome = run_protocol(protocol, options, Reporter(quiet=quiet))
+    if outcome.follows:
+        return
     for check in outcome.checks:
         if not quiet or not check.passed:
             typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}", err=True)

@@ -91,13 +91,14 @@ class RayExecutor:
         try:
             _check_reachable(self._address)
             ray.init(address=self._address, **quiet)
-        except (ConnectionError, OSError, RuntimeError, ValueError, AssertionError) as error:
+        except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
             self._open.close()
             raise InputError(
                 Problem(f"--address {self._address}", "a Ray cluster that this machine belongs to",
                         " ".join(str(error).split())[:200],
                         "Start one with `ray start --head --port=6379`, join this machine to it with "
-                        "`ray start --address=HOST:6379`, or leave --address out for an instance of its own.")
+                        "`ray start --address=HOST:6379`, with the same RAY_AUTH_MODE and token everywhere; or leave "
+                        "--address out for an instance of its own.")
             ) from None  # fmt: skip
         return self
 

@@ -87,6 +87,12 @@ class Ranks:
                               "The message of that process says more.")  # fmt: skip
             raise SlideError(problem) if slide_id is None else UnreadableSlideError(slide_id, problem)
 
+    def smallest(self, number: int) -> int:
+        """The smallest of the numbers that the processes give."""
+        found = torch.tensor([number])
+        dist.all_reduce(found, op=dist.ReduceOp.MIN, group=self.words)
+        return int(found)
+
     def in_step(self, act: Callable[[], None]) -> None:
         """Lets the leader do what only it does; where that raises, all stop.
 
@@ -115,11 +121,6 @@ class Ranks:
             letters.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
         dist.broadcast(letters, src=0, group=self.words)
         return json.loads(letters.numpy().tobytes())
-
-
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several under torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def rank_device(wanted: str | None) -> torch.device:

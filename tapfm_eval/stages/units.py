@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -32,11 +33,13 @@ from tapfm_eval.methods.attention_store import TileAttention, attention_path, wr
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace, Saved, check_hash, write_tensors
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
+from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
+from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
 from tapfm_eval.methods.sources import Bag, BagSource, FeatureSource, StudySlide, TileSource
 from tapfm_eval.methods.steady import SteadyBags
 from tapfm_eval.methods.tapfm import Tapfm
-from tapfm_eval.methods.train import selection_json, train_unit
+from tapfm_eval.methods.train import Trained, selection_json, train_unit
 from tapfm_eval.methods.unit import TrainingData, Unit, selection_targets, training_key
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame
 from tapfm_eval.progress import skip
@@ -71,6 +74,7 @@ class StudyData:
     pace: Pace = field(default_factory=Pace)
     session: Mapping[str, str] = field(default_factory=dict)  # what is remembered of where a unit was trained
     weights_sha256: Mapping[str, str] = field(default_factory=dict)  # by backbone; none of stand-ins
+    ranks: Ranks | None = None  # processes that share the tiles of every bag while a backbone is adapted
 
     def without(self, lost: Collection[Exclusion]) -> "StudyData":
         """The same study without these slides."""
@@ -262,24 +266,18 @@ def train_and_save(
     Raises:
         UnreadableSlideError: A slide cannot be read, in several attempts.
     """
-    protocol, recipe = data.protocol, resolve_recipe(data.protocol, arm)
     training = _training_data(data, arm, unit)
-    train, validation = training.train, training.validation
-    key = _unit_key(data, arm, unit, recipe, training)
+    key = _unit_key(data, arm, unit, resolve_recipe(data.protocol, arm), training)
     folder = unit_folder(data, unit)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     checkpoints = Checkpoints(folder / "checkpoints", key, pace=data.pace, guard=guard, say=say)
-    model = build_model(data, arm, unit, recipe)
-    recipe = settled_for_training(data, arm, model, recipe)
-    trained = train_unit(
-        unit, model, recipe, training,
-        bag_source(data, arm, train, unit.seed if recipe.augment else None),
-        bag_source(data, arm, validation, None),
-        advance, checkpoints, data.session,
-    )  # fmt: skip
+    if data.ranks is not None and arm.adapt != "frozen":
+        data.ranks.say({"train": [unit.arm, unit.seed, unit.fold]})
+    trained = _trained(data, arm, unit, training, advance, checkpoints)
     guard()
-    rows = list(_rows(data, unit, protocol.development, "validation", validation, trained.validation_scores))
+    development, validation = data.protocol.development, training.validation
+    rows = list(_rows(data, unit, development, "validation", validation, trained.validation_scores))
     write_text(folder / "validation.csv", predictions_csv(predictions_frame(rows)))
     table = io.StringIO()
     writer = csv.DictWriter(table, list(trained.history[0].__dataclass_fields__), lineterminator="\n")
@@ -290,6 +288,44 @@ def train_and_save(
     digest = write_tensors(folder / "selected.safetensors", trained.state, WEIGHTS_FORMAT)
     write_text(folder / "selection.json", selection_json(trained, key, digest) + "\n")
     checkpoints.clear()
+
+
+def _trained(
+    data: StudyData,
+    arm: Arm,
+    unit: Unit,
+    training: TrainingData,
+    advance: Callable[[int], None],
+    checkpoints: Checkpoints,
+) -> Trained:
+    """A unit trained by this process, or by this one and those that share its bags."""
+    recipe = resolve_recipe(data.protocol, arm)
+    model = build_model(data, arm, unit, recipe)
+    recipe = settled_for_training(data, arm, model, recipe)
+    source = bag_source(data, arm, training.train, unit.seed if recipe.augment else None)
+    ranks = data.ranks if arm.adapt != "frozen" else None
+    if ranks is not None:
+        model = replace(model, ranks=ranks)
+        for _, module in model.modules():
+            for parameter in module.parameters():
+                ranks.from_leader(parameter.data)
+        # chunks of validation slides are shared out by number, so all must cut them alike
+        recipe = replace(recipe, micro_batch=ranks.smallest(recipe.micro_batch))
+        source, checkpoints = SharedBags(source, ranks), SharedCheckpoints(ranks, checkpoints)
+    checking = bag_source(data, arm, training.validation, None)
+    return train_unit(unit, model, recipe, training, source, checking, advance, checkpoints, data.session)
+
+
+def follow_training(data: StudyData, arm: Arm, unit: Unit) -> None:
+    """This process's part of a training that another one leads and writes; an end that comes early is told there."""
+    training = _training_data(data, arm, unit)
+    checkpoints = Checkpoints(unit_folder(data, unit) / "checkpoints", "")
+    with suppress(TapfmEvalError):
+        _trained(data, arm, unit, training, _ignore_steps, checkpoints)
+
+
+def _ignore_steps(_: int) -> None:
+    pass
 
 
 def _selection(path: Path) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from tapfm_eval.errors import PausedError, Problem, UnreadableSlideError
 from tapfm_eval.methods import steady
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace
 from tapfm_eval.methods.model import SlideModel
-from tapfm_eval.methods.ranks import Ranks, joined_ranks, rank_device, started_by_torchrun
+from tapfm_eval.methods.ranks import Ranks, joined_ranks, rank_device
 from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
 from tapfm_eval.methods.sources import BagSource, Draw, TileBag
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.methods.train import Trained, train_unit
 from tapfm_eval.methods.unit import Unit
+from tapfm_eval.parallel import started_by_torchrun
 
 UNIT = Unit("toy", 1, 0)
 

@@ -1,0 +1,103 @@
+"""A study under Ray gives the bytes of a local one, whoever is killed meanwhile: `make test-ray`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from small_study import small_study
+
+pytest.importorskip("ray", reason="needs the extra: pip install 'tapfm-eval[ray]'", exc_type=ImportError)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800), pytest.mark.xdist_group("ray")]
+HERE = Path(__file__).parent
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}  # fmt: skip
+RESULTS = ("predictions.csv", "results.json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small study, and what a local run makes of it under `local/`."""
+    made = tmp_path_factory.mktemp("study")
+    small_study(made)
+    finish(start(made, "local", "local"))
+    return made
+
+
+def start(folder: Path, out: str, *where: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(HERE / "ray_study.py"), str(folder), out, *where]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Waits for a run; what it said."""
+    _, said = process.communicate(timeout=1500)
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for(process: "subprocess.Popen[str]", found: Callable[[], object]) -> None:
+    while not found():
+        assert process.poll() is None, "the run ended before what was waited for"
+        time.sleep(0.05)
+
+
+def results(folder: Path, out: str) -> dict[str, bytes]:
+    run = next((folder / out).glob("*/*"))
+    return {name: (run / name).read_bytes() for name in RESULTS}
+
+
+def trainers() -> Iterator[int]:
+    """Processes of Ray that are training."""
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if place.read_bytes().startswith(b"ray::train/"):
+                yield int(place.parent.name)
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def test_a_killed_worker_changes_no_byte(folder: Path) -> None:
+    run = start(folder, "killed")
+    checkpoints = "killed/*/*/arms/tapfm/*/*/checkpoints/*.json"
+    wait_for(run, lambda: list(folder.glob(checkpoints)) and list(trainers()))
+    for trainer in trainers():
+        os.kill(trainer, signal.SIGKILL)
+    assert "the worker was lost" in finish(run)
+    assert results(folder, "killed") == results(folder, "local")
+
+
+def test_a_stopped_run_resumes_under_ray_and_locally(folder: Path) -> None:
+    run = start(folder, "stopped")
+    wait_for(run, lambda: list(folder.glob("stopped/*/*/arms/tapfm/*/*/checkpoints/*.json")))
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=600)
+    assert run.returncode != 0
+    assert "SIGINT came" in said
+    finish(start(folder, "stopped", "local"))
+    assert results(folder, "stopped") == results(folder, "local")
+
+
+def test_two_nodes_do_one_study_and_one_that_goes_loses_nothing(folder: Path) -> None:
+    cluster = subprocess.Popen(
+        [sys.executable, str(HERE / "two_nodes.py")],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert cluster.stdin is not None
+    assert cluster.stdout is not None
+    try:
+        run = start(folder, "nodes", cluster.stdout.readline().strip())
+        checkpoints = "nodes/*/*/arms/tapfm/*/*/checkpoints/*.json"
+        wait_for(run, lambda: len({path.parent for path in folder.glob(checkpoints)}) == 2)  # one on each node
+        cluster.stdin.write("\n")
+        cluster.stdin.flush()
+        assert cluster.stdout.readline() == "killed\n"
+        assert "the worker was lost" in finish(run)
+    finally:
+        cluster.communicate(timeout=120)
+    assert results(folder, "nodes") == results(folder, "local")
