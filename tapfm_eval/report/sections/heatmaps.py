@@ -102,9 +102,10 @@ def _row(case: CaseResult, pictures: CasePictures | None, name: str) -> PictureR
         reason = "no picture was kept" if pictures is None else visible(pictures.reason or "no picture was kept")
         return PictureRow(title, f"not shown: {reason}", (), (), ())
     width, height = pictures.slide_mm
+    decimals = 0 if max(width, height) >= 10 else 1
     note = (
         f"score {fixed(case.score, 2)}, threshold {fixed(case.threshold, 2)}; {counted(pictures.tiles, 'tile')}, half "
-        f"of the weight on {count(pictures.half)}; slide {fixed(width, 0)} × {fixed(height, 0)} mm"
+        f"of the weight on {count(pictures.half)}; slide {fixed(width, decimals)} × {fixed(height, decimals)} mm"
     )
     return PictureRow(title, note, (pictures.tissue, pictures.weights), pictures.strongest, pictures.weakest)
 
