@@ -28,3 +28,14 @@ def test_no_link_of_a_page_leads_nowhere(page: Path) -> None:
     targets = [first or second for first, second in LINK.findall(text)]
     missing = [t for t in targets if "://" not in t and not t.startswith("mailto:") and not (page.parent / t).exists()]
     assert not missing
+
+
+def test_the_example_of_the_python_interface_runs_without_torch(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    code += "\nimport sys\nassert 'torch' not in sys.modules\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.endswith("60 patients")
+    assert "at or above" in second
