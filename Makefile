@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
 JOBS ?= 2
 
-.PHONY: help rehearse test test-long test-ray lint types docs benchmarks clean
+.PHONY: help rehearse test test-long test-ray lint types docs example benchmarks clean
 
 help:
 	@echo "make rehearse    try the whole study on synthetic slides and write its report"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-long   the tests that take longer"
 	@echo "make test-ray    the tests of a study on several machines, with Ray"
 	@echo "make docs        write the command reference anew"
+	@echo "make example     the rehearsal's report in reports/example and README's pictures, anew"
 	@echo "make benchmarks  speed and coverage, printed side by side"
 
 $(BIN)/python:
@@ -55,6 +56,9 @@ test-ray: $(VENV)/.ray
 
 docs: $(RUNTIME)
 	$(BIN)/typer tapfm_eval.cli.app utils docs --name tapfm-eval --output docs/cli.md
+
+example: $(TESTING)
+	$(BIN)/python tests/report/refresh_example.py
 
 benchmarks: $(TESTING)
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; done

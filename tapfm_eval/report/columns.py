@@ -12,6 +12,7 @@ ROOM = 58.5  # ems of a table's text that fit side by side on a page
 SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the text, when a table needs more room; smaller would not be read
 _PADDING, _GAP = 1.0, 0.9  # ems beside each cell, and more between a column of numerals and words after it
 _AS_NUMBER = re.compile(r"[^a-zA-Z]*( to [^a-zA-Z]*)?|not assessed|[\d.,]+ \w{1,2}")
+_BRACKETS = re.compile(r"\([^()]{1,14}\)")
 _LONGEST_WORD = 9.0  # ems; longer words may break
 _CLOSE_LINE = 13.0  # ems; lines of words on a narrow screen
 _SHORT_HEADER = 5.5  # ems; such a header is not broken
@@ -39,8 +40,8 @@ class _Demand:
 
 
 def heading(header: str) -> str:
-    """The header of a column as set: its `95% CI` is not broken across lines."""
-    return header.replace("% CI", "%\u00a0CI")
+    """The header of a column as set: `(95% CI)` is not broken across lines."""
+    return _BRACKETS.sub(lambda found: found.group().replace(" ", "\u00a0"), header)
 
 
 def fit_columns(table: Table) -> ColumnFit:

@@ -15,6 +15,7 @@ import pytest
 from example import ARMS, example_inputs
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from pypdf import PdfReader
+from refresh_example import EXAMPLE
 
 from tapfm_eval.report.blocks import Content
 from tapfm_eval.report.content import WATERMARK, build_content
@@ -25,7 +26,6 @@ from tapfm_eval.report.html import render_html
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 pytestmark = pytest.mark.xdist_group("browser")  # one browser for all
-EXAMPLE = Path(__file__).parents[2] / "reports" / "example" / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,7 @@ def barriers(page: Page, *, within: str = "html", rules: tuple[str, ...] = ()) -
 
 
 def test_the_page_opens_in_silence_and_asks_for_nothing(browser: Browser, address: str) -> None:
-    addresses = [address, EXAMPLE.as_uri()] if EXAMPLE.exists() else [address]
-    for each in addresses:
+    for each in (address, (EXAMPLE / "report.html").as_uri()):
         context = browser.new_context()
         said: list[str] = []
         asked: list[str] = []

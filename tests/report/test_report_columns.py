@@ -64,3 +64,4 @@ def test_columns_without_rows_or_width_for_words_are_laid_out_too() -> None:
 
 def test_an_interval_in_a_header_is_not_broken() -> None:
     assert heading("Macro AUROC (95% CI)") == "Macro AUROC (95%\u00a0CI)"
+    assert heading("Observed / expected (ideal 1)").endswith(" (ideal\u00a01)")
