@@ -23,6 +23,7 @@ _CREATED = 315_532_800  # 1980-01-01: no clock may change the bytes
 _TYPST_PAPER = {"a4": "a4", "letter": "us-letter"}
 _ZERO_WIDTH_SPACE = "\u200b"
 _WHOLE = 16  # lines of a table that is rather moved to the next page than broken
+_P_VALUE = re.compile(r"\bp ([=<>]) ")  # not broken across lines
 _LONG_WORD = re.compile(r"[^\s\u200b]{19,}")
 
 
@@ -128,7 +129,7 @@ def _plain(value: Any) -> Any:
 
 def _text(text: str) -> str:
     """The text with what fonts lack spelt out, and with places where long words may break across lines."""
-    return _LONG_WORD.sub(_with_breaks, printable(text))
+    return _LONG_WORD.sub(_with_breaks, _P_VALUE.sub("p\u00a0\\1\u00a0", printable(text)))
 
 
 def _with_breaks(word: re.Match[str]) -> str:
