@@ -90,8 +90,10 @@ def average_precision(
         auto: `envelope`, flagged "small sample", below 100 positive patients; `bootstrap-logit` below 1,000; else
             `linear-logit`. With one positive or AP = 1 the bootstrap shows no variance, and `binomial` stands in,
             saying so.
-    Measured coverage with 3 to 100 of 400 positive (docs/statistics.md): `auto` .93 to 1.00, conservative below 20
-    positives; the percentile bootstrap down to .67, `bootstrap-logit` to .71, `binomial` to .85.
+    Measured coverage with 3 to 100 of 400 positive, AUROC .70 to .95, four shapes (10,000 simulations a cell;
+    docs/statistics.md): `auto` .929 to 1.00, conservative below 20 positives; the percentile bootstrap down to .27,
+    `bootstrap-logit` to .72, `linear-logit` to .73, `binomial` to .87. With 1,000 of 4,000 positive `auto` covers .940
+    to .958.
 
     Args:
         labels: (n,) 0, 1 or NaN (unknown, left out).

