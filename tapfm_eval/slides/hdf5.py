@@ -1,13 +1,17 @@
 """Arrays out of HDF5 files that anybody may have written: plain numbers in the file itself, of a size it can hold."""
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _EXPANSION = 100  # how far compression may shrink an array; a file that claims more is no measurement
 _ALLOWANCE = 2**20  # bytes; small arrays of one repeated value shrink further
@@ -16,9 +20,48 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHECKSUMMED = 2  # superblock version from which HDF5 keeps checksums of everything but the numbers
 
 
-def create_checksummed(path: Path, *, track_order: bool = False) -> h5py.File:
-    """A new file in the layout with checksums that `open_checksummed` asks for; HDF5 1.10 (2016) and later read it."""
-    return h5py.File(path, "w", libver="latest", track_order=track_order)
+class _Sink(io.FileIO):
+    """A file that keeps the first refusal of the system to itself, a full disk for example, and takes no more then.
+
+    HDF5 cannot close a file whose last bytes are refused: it would stay open until the process ends, and complain.
+    """
+
+    refused: OSError | None = None
+
+    def write(self, content: "Buffer", /) -> int:
+        view = memoryview(content).cast("B")
+        start, done = self.tell(), 0
+        try:
+            while self.refused is None and done < len(view):  # the system may take less at once
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.refused = error
+        if self.refused is not None:
+            self.seek(start + len(view))
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refused = self.refused or error
+            return size or 0
+
+
+@contextmanager
+def create_checksummed(path: Path, *, track_order: bool = False) -> Iterator[h5py.File]:
+    """A new file in the layout with checksums that `open_checksummed` asks for; HDF5 1.10 (2016) and later read it.
+
+    Raises:
+        OSError: The system refused, on a full disk for example; what lies at `path` is no use then.
+    """
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", libver="latest", track_order=track_order) as opened:
+                yield opened
+        finally:
+            if sink.refused is not None:
+                raise sink.refused
 
 
 @contextmanager
