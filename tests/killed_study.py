@@ -1,6 +1,7 @@
 """Runs the small study again and again, killing it at random moments until its predictions are there.
 
     python tests/killed_study.py FOLDER KILLS SEED
+    python tests/killed_study.py FOLDER together PROCESSES
 
 A process of its own that never computes anything: it imports everything once and forks a child for each session, so
 that a session costs no start. SIGKILL leaves the child no chance to tidy up. Prints what happened as JSON.
@@ -114,5 +115,16 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     return {"undisturbed_seconds": seconds, "kills": moments, "runs": runs}
 
 
-if __name__ == "__main__":
+def together(folder: Path, count: int) -> None:
+    """Several processes that give the same command at once; each ends by itself."""
+    know_tiny()
+    children = [session(folder, "shared") for _ in range(count)]
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        raise SystemExit((folder / "sessions.log").read_text())
+
+
+if __name__ == "__main__" and sys.argv[2] == "together":
+    together(Path(sys.argv[1]), int(sys.argv[3]))
+elif __name__ == "__main__":
     print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])), indent=1))

@@ -46,3 +46,20 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
     # they came all along the way: before the first checkpoint, amid trainings, and amid predictions
     left = [kill["left"] for kill in said["kills"]]  # type: ignore[attr-defined]
     assert len(set(left)) > 12
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_three_processes_that_run_the_same_command_share_the_work_and_give_the_same_bytes(tmp_path: Path) -> None:
+    killed(tmp_path, 1, seed=3)
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "together", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert results_of(tmp_path / "shared") == results_of(tmp_path / "undisturbed")
+    root = next((tmp_path / "shared").glob("*/*"))
+    events = [json.loads(line) for line in (root / "journal.jsonl").read_text().splitlines()]
+    names = [event["event"] for event in events]
+    assert names.count("started") == 3
+    assert names.count("selected") == names.count("predicted") == 4  # nothing was done twice
+    assert names.count("test and external patients predicted") == 1
+    assert (root / "report.pdf").is_file()
