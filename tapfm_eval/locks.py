@@ -79,10 +79,16 @@ class Lock:
         if not self._done.is_set():
             self._done.set()
             self._beat.join()
-            with suppress(OSError):
-                temporary = self._path.with_name(f".{self._path.name}.released")
+            temporary = self._path.with_name(f".{self._path.name}.released")
+            try:
                 _fill(temporary, {**asdict(self._me), "released": True})
                 temporary.replace(self._path)
+            except OSError:
+                # on a full disk the file is emptied and dated back, which takes no room: torn and old is free
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                    os.truncate(self._path, 0)
+                    os.utime(self._path, (0, 0))
 
     def __enter__(self) -> "Lock":
         return self

@@ -90,6 +90,22 @@ def test_a_released_lock_is_free_and_one_that_we_hold_is_not(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["lock.1"]  # nothing piles up
 
 
+def test_a_lock_is_given_back_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = take(tmp_path / "lock")
+    assert isinstance(mine, Lock)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.os, "fsync", full)
+        mine.release()
+    again = take(tmp_path / "lock")
+    assert isinstance(again, Lock)
+    again.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.1"]
+
+
 def held_elsewhere(path: Path, idle_seconds: float) -> Holder:
     """A lock file as a process of another machine leaves it; its heartbeat is so many seconds old."""
     away = replace(this_process(), host="node7", machine="another boot")
