@@ -41,6 +41,7 @@ ROOMS = {
         "methods/",
         "stages/bodies",
         "stages/units",
+        "stages/micro_batch",
         "diagnosis",
         "study",
     },
