@@ -49,8 +49,19 @@ def test_no_code_is_explained_that_does_not_exist() -> None:
     assert set(re.findall(r"^### (\S+)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)) == set(KINDS)
 
 
-def test_every_code_has_a_planted_fault() -> None:
-    tests = "".join(
-        path.read_text(encoding="utf-8") for path in HERE.glob("test_*.py") if path.name != Path(__file__).name
-    )
-    assert [code for code in KINDS if f'"{code}"' not in tests] == []
+def test_every_code_has_a_clean_twin_and_a_planted_fault() -> None:
+    """The module that plants a fault lists its code in `CODES`, none of which the clean study may show."""
+    listed: dict[str, int] = {}
+    for path in HERE.glob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        codes = re.search(r"^CODES = \((.*?)\)", text, re.DOTALL | re.MULTILINE)
+        if codes is None:
+            continue
+        clean = re.search(r"^def test_a?_?clean_.*?(?=^def |^@)", text, re.DOTALL | re.MULTILINE)
+        assert clean, path.name
+        assert "in CODES" in clean.group(0), path.name
+        planted = text.replace(codes.group(0), "")
+        for code in re.findall(r'"([a-z-]+)"', codes.group(1)):
+            listed[code] = planted.count(f'"{code}"')
+    assert [code for code, plantings in listed.items() if not plantings] == []
+    assert set(listed) == set(KINDS)

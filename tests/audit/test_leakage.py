@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from audit_studies import Study, found, one
 
-BORDERS = (
+CODES = (
     "patient-in-two-parts", "patient-in-two-cohorts", "patient-two-ids", "slide-names-other-patient",
     "slide-in-two-cohorts", "slide-of-two-patients", "slide-twice", "slide-same-name", "site-on-two-sides",
     "external-site-in-development", "patients-outside-split",
@@ -12,7 +12,7 @@ BORDERS = (
 
 
 def test_a_clean_study_has_no_leakage(study: Study) -> None:
-    assert not [finding for finding in study.audit() if finding.code in BORDERS]
+    assert not [finding for finding in study.audit() if finding.code in CODES]
 
 
 def test_a_patient_of_both_cohorts_is_an_error_with_its_rows(study: Study) -> None:

@@ -15,12 +15,12 @@ from tapfm_eval.study import RunOutcome, run_protocol
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def rehearse(folder: Path, changes: dict[str, str]) -> RunOutcome:
-    """Rehearses the shipped protocol with some of its text replaced."""
-    for name in ("protocols", "cohorts"):
-        shutil.copytree(REPOSITORY / name, folder / name, dirs_exist_ok=True)
-    path = folder / "protocols" / "luad.yaml"
-    text = (REPOSITORY / "protocols" / "luad.yaml").read_text(encoding="utf-8")
+def rehearse(folder: Path, changes: dict[str, str], name: str = "luad") -> RunOutcome:
+    """Rehearses a shipped protocol with some of its text replaced."""
+    for part in ("protocols", "cohorts"):
+        shutil.copytree(REPOSITORY / part, folder / part, dirs_exist_ok=True)
+    path = folder / "protocols" / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
@@ -68,4 +68,15 @@ def test_a_small_rehearsal_runs_to_its_report_and_marks_every_page(
 def test_the_shipped_rehearsal_finds_what_was_planted_and_nothing_else(tmp_path: Path, seed: int) -> None:
     outcome = rehearse(tmp_path, {"seeds: [1]": f"seeds: [{seed}]"})
     assert outcome.checks
+    assert not outcome.failed_checks, [f"{check.name}: {check.detail}" for check in outcome.failed_checks]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["blca", "blca-ablation", "blca-paper", "luad-paper"])
+def test_every_other_shipped_protocol_rehearses_with_all_its_arms(tmp_path: Path, name: str) -> None:
+    """The paper's matrices whole: 27 arms each, one after another."""
+    outcome = rehearse(tmp_path, {}, name)
+    arms = json.loads((outcome.folder / "results.json").read_text(encoding="utf-8"))["arms"]
+    assert len(arms) == {"blca": 4, "blca-ablation": 6, "blca-paper": 27, "luad-paper": 27}[name]
     assert not outcome.failed_checks, [f"{check.name}: {check.detail}" for check in outcome.failed_checks]
