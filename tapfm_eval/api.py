@@ -81,13 +81,20 @@ def audit(study: Place, *, split: Place | None = None, targets: Sequence[str] = 
 
 
 def plan(
-    protocol: Place, *, auroc: float = 0.8, correlation: float = 0.5, power: float = 0.8, probe: Place | None = None
+    protocol: Place,
+    *,
+    auroc: float = 0.8,
+    correlation: float = 0.5,
+    power: float = 0.8,
+    probe: Place | None = None,
+    gpus: Sequence[str] = (),
 ) -> "StudyPlan":
-    """Interval widths, power, memory and hours of a study, as `tapfm-eval plan`."""
+    """Interval widths, power, memory, hours, their end on given GPUs, and storage of a study, as `tapfm-eval plan`."""
     from tapfm_eval.planning import Assumptions, plan_study, read_probe
 
     measured = {} if probe is None else read_probe(Path(probe))
-    return plan_study(Path(protocol), assumptions=Assumptions(auroc, correlation, power), probes=measured)
+    assumptions = Assumptions(auroc, correlation, power)
+    return plan_study(Path(protocol), assumptions=assumptions, probes=measured, gpus=gpus)
 
 
 def score(

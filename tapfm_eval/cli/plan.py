@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = (
     "Example: `tapfm-eval plan protocols/luad.yaml`  \n"
+    "`tapfm-eval plan protocols/luad.yaml --gpus 4xh100 --gpus 8xa100=0.4`  \n"
     "`tapfm-eval plan protocols/luad.yaml --auroc 0.75 --probe reports/luad-1.0.0/0123456789ab`"
 )
 FORMAT = "tapfm-eval/plan/1"
@@ -28,17 +29,31 @@ def plan(
         Path | None,
         typer.Option("--probe", metavar="RUN", help="A run with a trained unit, or a JSON file, to take hours from."),
     ] = None,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gpus",
+            metavar="N|NxKIND[=SPEED]",
+            show_default="1, 2, 4 and so on",
+            help="What the study is to run on; may be repeated.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The last line alone.")] = False,
 ) -> None:
-    """Print interval widths and power to expect for each target and cohort, and memory and hours of each arm."""
+    """Print widths and power to expect for each target and cohort, memory and hours of each arm, and when all is done.
+
+    Storage, and what must be read in a second so that no GPU waits, come last.
+    `--gpus 8` means eight of the GPUs that the hours are of; KIND and SPEED (beside those) name others.
+    """
     import json
 
     from tapfm_eval.planning import Assumptions, plan_study, read_probe
     from tapfm_eval.serialise import plain
 
     measured = {} if probe is None else read_probe(probe)
-    planned = plan_study(protocol, assumptions=Assumptions(auroc, correlation, power), probes=measured)
+    assumptions = Assumptions(auroc, correlation, power)
+    planned = plan_study(protocol, assumptions=assumptions, probes=measured, gpus=gpus or ())
     if as_json:
         content = {"format": FORMAT, **dict(plain(planned)), "hours": planned.hours,  # type: ignore[call-overload]
                    "memory_gb": planned.memory_gb}  # fmt: skip
@@ -46,9 +61,10 @@ def plan(
         return
     if not quiet:
         _show(planned)
+    ends = planned.makespans[-1]
     typer.echo(
         f"Plan of {planned.protocol}: {planned.hours:,.0f} GPU hours in all, one after the other, "
-        f"with at most {planned.memory_gb:.0f} GB of GPU memory."
+        f"with at most {planned.memory_gb:.0f} GB of GPU memory; {ends.hours:,.0f} hours on {ends.gpus} GPUs."
     )
 
 
@@ -59,6 +75,9 @@ def _show(planned: "StudyPlan") -> None:
     _show_targets(console, planned)
     _show_primary(console, planned)
     _show_costs(console, planned)
+    _show_makespans(console, planned)
+    _show_storage(console, planned)
+    _show_readings(console, planned)
     for note in planned.notes:
         console.print(note, markup=False, style="dim")
 
@@ -134,3 +153,52 @@ def _show_costs(console: "Console", planned: "StudyPlan") -> None:
     sources = [arm.source for arm in planned.arms] + [embedding.source for embedding in planned.embeddings]
     for source in dict.fromkeys(sources):
         console.print(f"Hours and memory: {source}", markup=False)
+
+
+def _show_makespans(console: "Console", planned: "StudyPlan") -> None:
+    from rich.table import Table
+
+    from tapfm_eval.report.numbers import percent
+
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("GPUs", overflow="fold")
+    for title in ("hours to the end", "days", "busy"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for found in planned.makespans:
+        table.add_row(found.gpus, f"{found.hours:,.1f}", f"{found.hours / 24:,.1f}", percent(found.busy))
+    console.print(table)
+    console.print(
+        f"{planned.units:,} units; the longest row of those that wait for each other takes "
+        f"{planned.makespans[-1].chain_hours:,.1f} hours, whatever the number of GPUs. Several GPUs at one bag "
+        "(torchrun) shorten it.", markup=False
+    )  # fmt: skip
+    console.print()
+
+
+def _show_storage(console: "Console", planned: "StudyPlan") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("storage", overflow="fold")
+    for title in ("files", "GB", "until"):
+        table.add_column(title, justify="left" if title == "until" else "right", no_wrap=True)
+    for row in planned.storage:
+        table.add_row(row.what, f"{row.files:,}", f"{row.gigabytes:,.2f}", row.until)
+    console.print(table)
+    console.print()
+
+
+def _show_readings(console: "Console", planned: "StudyPlan") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("reading, for each GPU at it", overflow="fold")
+    for title in ("tiles/s", "MB/s", "cores", "TB in all"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in planned.readings:
+        rates = ((row.tiles_per_second, 0), (row.megabytes_per_second, 1), (row.cores, 1))
+        said = ("–" if rate != rate else f"{rate:,.{digits}f}" for rate, digits in rates)
+        table.add_row(row.what, *said, f"{row.terabytes:,.2f}")
+    console.print(table)
+    console.print()

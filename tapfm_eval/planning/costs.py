@@ -36,6 +36,11 @@ class UnitCost:
     train_hours: float  # all epochs
     select_hours: float  # validation patients after every epoch, all their tiles
     predict_hours: float  # test patients of the fold and every external patient, once
+    drawn_tiles: float  # read for training, in all epochs: as many a slide as the arm draws
+    whole_slides: (
+        int  # read with all their tiles, or all their embeddings: training without a draw, selection, prediction
+    )
+    predicted_slides: int  # test and external
 
     @property
     def hours(self) -> float:
@@ -53,6 +58,7 @@ class ArmCost:
     epochs: int
     tiles_per_slide: int | None  # None: all
     memory_gb: float  # on the GPU, at most
+    trained_parameters: float  # of the backbone; those of the aggregator are few beside it
     units: tuple[UnitCost, ...]
     source: str
 
@@ -132,10 +138,13 @@ def _arm(
             else:
                 trained = recipe.epochs * patients * per_slide / 3600
                 selected = recipe.epochs * validation * inference / 3600
-            units.append(UnitCost(arm.id, seed, fold, trained, selected, predict))
+            drawn = 0 if tiles is None else recipe.epochs * patients * tiles
+            whole = recipe.epochs * (validation + (patients if tiles is None else 0)) + test + external
+            units.append(UnitCost(arm.id, seed, fold, trained, selected, predict, drawn, whole, test + external))
     return ArmCost(
-        arm.id, arm.backbone, adaptation_name(arm), recipe.epochs, arm.tiles_per_slide, memory, tuple(units), source
-    )
+        arm.id, arm.backbone, adaptation_name(arm), recipe.epochs, arm.tiles_per_slide, memory,
+        trained_parameters(card, arm.adapt), tuple(units), source,
+    )  # fmt: skip
 
 
 def _work(arm: Arm, card: BackboneCard, twice: bool) -> float:
@@ -151,16 +160,24 @@ def _work(arm: Arm, card: BackboneCard, twice: bool) -> float:
 def _memory(card: BackboneCard, adapt: object, recipe: Recipe) -> float:
     """GPU memory in GB: parameters with what trains them, and the activations of one micro-batch."""
     activations = recipe.micro_batch * backbone_cost(card).gb_per_tile
+    trained = trained_parameters(card, adapt)
     if adapt == "frozen":  # one block's activations at a time
-        return card.parameters * BYTES_FROZEN / 1e9 + activations / card.depth
+        activations /= card.depth
+    elif isinstance(adapt, LastBlocks):
+        activations *= trained / card.parameters
+    fixed = card.parameters - (0 if isinstance(adapt, Lora) else trained)  # adapters come on top
+    return (trained * BYTES_FULL + fixed * BYTES_FROZEN) / 1e9 + activations
+
+
+def trained_parameters(card: BackboneCard, adapt: object) -> float:
+    """How many parameters of a backbone train, adapters included."""
+    if adapt == "frozen":
+        return 0.0
     if isinstance(adapt, LastBlocks):
-        share = min(1.0, adapt.last_blocks / card.depth)
-        trained = card.parameters * share
-        return (trained * BYTES_FULL + (card.parameters - trained) * BYTES_FROZEN) / 1e9 + activations * share
+        return card.parameters * min(1.0, adapt.last_blocks / card.depth)
     if isinstance(adapt, Lora):
-        added = 2 * card.depth * adapt.lora.rank * card.width * 3  # of qkv and proj: rank x (in + out)
-        return (card.parameters * BYTES_FROZEN + added * BYTES_FULL) / 1e9 + activations
-    return card.parameters * BYTES_FULL / 1e9 + activations
+        return 2.0 * card.depth * adapt.lora.rank * card.width * 3  # of qkv and proj: rank x (in + out)
+    return float(card.parameters)
 
 
 def _inference(protocol: Protocol, card: BackboneCard, probes: Mapping[str, ArmProbe]) -> tuple[float, str]:

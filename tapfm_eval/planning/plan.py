@@ -1,18 +1,35 @@
 """A protocol to the plan of its study: what it will show, and what it will cost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tapfm_eval.backbones.cards import CARDS
-from tapfm_eval.cohort.load import load_cohorts
+from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.planning.costs import ArmCost, EmbeddingCost, arm_costs, embedding_costs
+from tapfm_eval.planning.makespan import MEASURED, Gpus, Makespan, Need, makespan, read_gpus
 from tapfm_eval.planning.precision import PrimaryPower, TargetPrecision, expected_precision, primary_power
 from tapfm_eval.planning.probe import ArmProbe
 from tapfm_eval.planning.published import inference_parts
+from tapfm_eval.planning.storage import (
+    CORE_TILES_PER_SECOND,
+    SLIDE_GB,
+    Reading,
+    Stored,
+    readings,
+    stored,
+    tiles_of_a_slide,
+)
 from tapfm_eval.protocol.load import read_protocol
+from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.rehearsal.expected import draw_expected
+from tapfm_eval.rundir import RunFolder
+from tapfm_eval.stages.graph import Graph
+from tapfm_eval.stages.study_graph import Means, study_graph
+
+MOST_GPUS = 4096  # that are tried where none are named
+WORTH = 1.05  # twice the GPUs must be quicker by this factor to be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,10 @@ class StudyPlan:
     primary: PrimaryPower | None
     arms: tuple[ArmCost, ...]
     embeddings: tuple[EmbeddingCost, ...]
+    units: int  # pieces of work that GPUs do, each with a lock
+    makespans: tuple[Makespan, ...]  # on the GPUs that were named; else on ever more, as long as more of them help
+    storage: tuple[Stored, ...]
+    readings: tuple[Reading, ...]
     notes: tuple[str, ...]
 
     @property
@@ -49,7 +70,11 @@ class StudyPlan:
 
 
 def plan_study(
-    path: Path, *, assumptions: Assumptions | None = None, probes: Mapping[str, ArmProbe] | None = None
+    path: Path,
+    *,
+    assumptions: Assumptions | None = None,
+    probes: Mapping[str, ArmProbe] | None = None,
+    gpus: Sequence[str] = (),
 ) -> StudyPlan:
     """The plan of a protocol, from its manifests and splits, or from what it expects of a cohort yet to be supplied.
 
@@ -57,14 +82,17 @@ def plan_study(
         path: The protocol.
         assumptions: True AUROC, correlation of two arms, wanted power.
         probes: Measurements by arm, from `read_probe`; an arm without one is planned by the paper's figures.
+        gpus: What the study is to run on: `8`, `4xa100`, `4xmine=0.5`, each some more; none: 1, 2, 4 and so on.
 
     Raises:
-        InputError: The protocol, its manifests or splits, or an assumption is wrong, or a probe names no arm.
+        InputError: The protocol, its manifests or splits, or an assumption is wrong, a probe names no arm, or a unit
+            fits none of the GPUs.
     """
     assumed, measured = assumptions or Assumptions(), probes or {}
     problems = _assumption_problems(assumed)
     if problems:
         raise InputError(problems)
+    fleet = read_gpus(gpus, probed=bool(measured))
     protocol = read_protocol(path, backbones=CARDS)
     known = [arm.id for arm in protocol.arms]
     if measured and not set(measured) & set(known):
@@ -72,6 +100,9 @@ def plan_study(
         raise InputError(Problem("--probe", f"an arm of {path}: {', '.join(known)}", ", ".join(measured), remedy))
     cohorts = load_cohorts(protocol, path.parent, draw_expected(protocol))
     arms = arm_costs(protocol, cohorts, CARDS, measured)
+    embeddings = embedding_costs(protocol, cohorts, CARDS, measured)
+    graph = _graph(protocol, cohorts)
+    needs = _needs(graph, arms, embeddings)
     notes = [
         "Interval widths are those around the assumed AUROC; AUROCs within folds compare fewer pairs of patients, so a "
         "cross-validated interval may be a little wider."
@@ -88,14 +119,69 @@ def plan_study(
             f"{parts.reading_seconds / 60:.1f} minutes of reading a slide in them are left out, as readers work beside "
             "the GPU. Measure your own: the folder of a run with one trained unit is a --probe."
         )
+    notes.append(
+        "Units start in the protocol's order, each on the fastest GPU that is free; finding tissue, on CPUs, is left "
+        f"out. Storage and reading take {tiles_of_a_slide():,.0f} tiles a slide and, where a manifest states no sizes, "
+        f"{SLIDE_GB} GB a slide, the mean of TCGA-LUAD; a tile drawn for training brings its neighbours' blocks of the "
+        f"file with it, more than twice the bytes. A core reads and decodes {CORE_TILES_PER_SECOND} tiles a second."
+    )
+    if any(some.kind for some in fleet) and not measured:
+        notes.append(
+            "Kinds without a speed of their own count by their makers' rates of dense 16-bit matrix products beside "
+            f"those of an {MEASURED.upper()}, which no network reaches: measure one unit on each."
+        )
     return StudyPlan(
         f"{protocol.id} {protocol.version}", protocol.analysis.level, assumed,
         expected_precision(protocol, cohorts, auroc=assumed.auroc, power=assumed.power),
         primary_power(
             protocol, cohorts, auroc=assumed.auroc, correlation=assumed.correlation, power=assumed.power
         ),
-        arms, embedding_costs(protocol, cohorts, CARDS, measured), tuple(notes),
+        arms, embeddings, len(graph),
+        (makespan(graph, needs, fleet),) if fleet else tuple(_ever_more(graph, needs)),
+        stored(graph, cohorts, CARDS, arms, embeddings), readings(cohorts, CARDS, arms, embeddings), tuple(notes),
     )  # fmt: skip
+
+
+def _graph(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> Graph:
+    """The units that a run of the protocol will have; a patient without a named slide stands for one."""
+    slides = {
+        name: [*map(str, cohort.slides["slide_id"]), *(f"slide of {patient}" for patient in cohort.unlinked)]
+        for name, cohort in cohorts.items()
+    }
+    return study_graph(
+        protocol, cohorts[protocol.development].folds, slides, RunFolder(Path()), Means(True, 1, 1),
+        arms=protocol.arms, look=True, hashes={},
+        training_steps=lambda arm, seed, fold: 1, prediction_steps=lambda arm, seed, fold: 1,
+    )  # fmt: skip
+
+
+def _needs(graph: Graph, arms: Sequence[ArmCost], embeddings: Sequence[EmbeddingCost]) -> dict[str, Need]:
+    """Hours and memory of every unit of the graph; closing the selection takes neither."""
+    costs = {(unit.arm, unit.seed, unit.fold): (unit, arm.memory_gb) for arm in arms for unit in arm.units}
+    embedded = {(embedding.backbone, embedding.cohort): embedding for embedding in embeddings}
+    needs = {}
+    for unit in graph:
+        said = unit.arguments
+        if unit.stage == "features":
+            embedding = embedded[said["backbone"], said["cohorts"][0]]
+            hours = embedding.hours * len(said["slides"]) / embedding.slides
+            needs[unit.name] = Need(hours, embedding.memory_gb)
+        elif unit.stage in ("train", "predict"):
+            cost, memory = costs[said["arm"], said["seed"], said["fold"]]
+            hours = cost.predict_hours if unit.stage == "predict" else cost.train_hours + cost.select_hours
+            needs[unit.name] = Need(hours, memory)
+    return needs
+
+
+def _ever_more(graph: Graph, needs: Mapping[str, Need]) -> Iterator[Makespan]:
+    """1, 2, 4 and so on of the GPUs that the hours are of, as long as more of them help."""
+    count, before = 1, None
+    while count <= MOST_GPUS:
+        found = makespan(graph, needs, (Gpus(count, "", 1.0, None),))
+        if before is not None and found.hours * WORTH > before:
+            return
+        yield found
+        count, before = 2 * count, found.hours
 
 
 def _assumption_problems(assumed: Assumptions) -> list[Problem]:
