@@ -12,6 +12,7 @@ from tapfm_eval.audit.tables import (
     category_difference,
     generator,
     number_difference,
+    signed,
 )
 
 LARGE = 0.25  # standardised difference worth a note whatever its p-value
@@ -42,7 +43,7 @@ def audit_split(subject: Subject, seed: int) -> tuple[Finding, ...]:
             severity="warning",
             where=f"{split.path}, {variable}",
             what=f"{variable} differs between parts of the split by more than chance, in "
-            f"{counted(len(same), 'comparison')}; the largest standardised difference is {_largest(same).smd:+.2f}.",
+            f"{counted(len(same), 'comparison')}; the largest standardised difference is {signed(_largest(same).smd)}.",
             evidence=lines([difference.said for difference in same]),
             remedy=f"Make the split again with `tapfm-eval split`, or read results by {variable}.",
             numbers=_numbers(_largest(same)),
@@ -56,7 +57,7 @@ def audit_split(subject: Subject, seed: int) -> tuple[Finding, ...]:
                 code="split-drift",
                 severity="note",
                 where=str(split.path),
-                what=f"The largest standardised difference between parts is {largest.smd:+.2f} ({largest.variable}, "
+                what=f"The largest standardised difference between parts is {signed(largest.smd)} ({largest.variable}, "
                 f"{largest.between}); {len(large)} of {len(tested)} comparisons reach {LARGE} without being more than "
                 "chance may explain.",
                 evidence=lines([d.said for d in sorted(large, key=lambda d: -abs(d.smd))], 20),
@@ -85,7 +86,7 @@ def audit_shift(development: Subject, external: Subject, seed: int) -> tuple[Fin
                     where=f"{external.where}, {difference.variable}",
                     what=f"{'Prevalence of ' if label else ''}{difference.variable} differs between {between}: "
                     f"{difference.counts}{f' have {difference.level}' if difference.level and not label else ''}, "
-                    f"standardised difference {difference.smd:+.2f}.",
+                    f"standardised difference {signed(difference.smd)}.",
                     evidence=(difference.said,),
                     remedy="Thresholds and calibration may not carry over: read predictive values at each cohort's own "
                     "prevalence."

@@ -50,8 +50,8 @@ class Difference:
         """The difference as a line of evidence."""
         name = f"{self.variable}={self.level}" if self.level else self.variable
         return (
-            f"{name}, {self.between}: {self.counts}; standardised difference {self.smd:+.2f} "
-            f"({self.lower:+.2f} to {self.upper:+.2f}); adjusted p {p_said(self.adjusted)} ({self.method})"
+            f"{name}, {self.between}: {self.counts}; standardised difference {signed(self.smd)} "
+            f"({signed(self.lower)} to {signed(self.upper)}); adjusted p {p_said(self.adjusted)} ({self.method})"
         )
 
 
@@ -74,6 +74,15 @@ Tested = TypeVar("Tested", Difference, Association)
 def p_said(p: float) -> str:
     """A p-value for a line of evidence."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference for a line of evidence, with its sign.
+
+    >>> signed(0.421), signed(-0.65)
+    ('+0.42', '−0.65')
+    """
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:

@@ -169,3 +169,22 @@ class Content:
     def figures(self) -> tuple[Figure, ...]:
         """All figures, in order."""
         return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Figure))
+
+
+def numbered(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """The sections with their tables and figures numbered through."""
+    tables = figures = 0
+    found = []
+    for section in sections:
+        blocks: list[Block] = []
+        for block in section.blocks:
+            if isinstance(block, Table):
+                tables += 1
+                blocks.append(replace(block, number=tables))
+            elif isinstance(block, Figure):
+                figures += 1
+                blocks.append(replace(block, number=figures))
+            else:
+                blocks.append(block)
+        found.append(replace(section, blocks=tuple(blocks)))
+    return tuple(found)

@@ -1,8 +1,6 @@
 """What a report says, and in which order; the renderers add nothing to it."""
 
-from dataclasses import replace
-
-from tapfm_eval.report.blocks import Block, Content, Fact, Figure, Section, Table
+from tapfm_eval.report.blocks import Content, Fact, numbered
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.numbers import visible
 from tapfm_eval.report.scope import scope_of
@@ -73,7 +71,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
         ),
         footer=(f"{protocol.id} {protocol.version}" if scored is None else "external predictions")
         + f" · run {visible(inputs.run_id)}",
-        sections=_numbered([*present, checklist, *record]),
+        sections=numbered([*present, checklist, *record]),
     )
 
 
@@ -83,22 +81,3 @@ def _status(inputs: ReportInputs) -> str:
     if len(inputs.looks) > 1:
         return f"Complete; test patients were looked at {len(inputs.looks)} times under this version"
     return "Complete"
-
-
-def _numbered(sections: list[Section]) -> tuple[Section, ...]:
-    """The sections with their tables and figures numbered through."""
-    tables = figures = 0
-    found = []
-    for section in sections:
-        blocks: list[Block] = []
-        for block in section.blocks:
-            if isinstance(block, Table):
-                tables += 1
-                blocks.append(replace(block, number=tables))
-            elif isinstance(block, Figure):
-                figures += 1
-                blocks.append(replace(block, number=figures))
-            else:
-                blocks.append(block)
-        found.append(replace(section, blocks=tuple(blocks)))
-    return tuple(found)

@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 
 from tapfm_eval.audit.findings import SEVERITIES, Finding, Severity
-from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Content, Fact, Paragraph, RowGroup, Section, Table
+from tapfm_eval.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Column,
+    Content,
+    Fact,
+    Paragraph,
+    RowGroup,
+    Section,
+    Table,
+    numbered,
+)
 from tapfm_eval.report.numbers import counted, text_cell, visible
 from tapfm_eval.report.scope import Scope
 
 _TITLES: dict[Severity, str] = {
-    "error": "Errors, accepted knowingly",
+    "error": "Errors: they stop a run unless the protocol accepts them with a reason",
     "warning": "Warnings: they limit what the results mean",
     "note": "Notes",
 }
@@ -44,7 +56,8 @@ def audit_section(scope: Scope) -> Section | None:
                 "warning",
             )
         )
-    blocks.append(_table(findings, reasons))
+    note = "The rows behind each finding are in audit.json of the run; docs/audit.md explains each code."
+    blocks.append(_table(findings, reasons, note))
     return Section("audit", "Audit of cohorts and protocol", tuple(blocks))
 
 
@@ -60,10 +73,10 @@ def audit_page(findings: tuple[Finding, ...], reasons: Mapping[str, str], title:
     said = ", ".join(counted(number, severity) for number, severity in numbers)
     blocks: list[Block] = [Paragraph(f"{said}. Rows are counted as in the file, its header being row 1.")]
     if findings:
-        blocks.append(_table(findings, reasons))
+        blocks.append(_table(findings, reasons, "docs/audit.md explains each code."))
     details = [
         Bullets(
-            (*(visible(line) for line in finding.evidence), f"Remedy: {visible(finding.remedy)}"),
+            (*(visible(line) for line in finding.evidence), f"Remedy: {visible(finding.remedy).replace('`', '')}"),
             f"{finding.code}: {visible(finding.where)}",
         )
         for finding in findings
@@ -78,11 +91,11 @@ def audit_page(findings: tuple[Finding, ...], reasons: Mapping[str, str], title:
         watermark="",
         identity=(Fact("Audited", visible(title)),),
         footer=f"audit of {visible(title)}",
-        sections=tuple(sections),
+        sections=numbered(sections),
     )
 
 
-def _table(findings: tuple[Finding, ...], reasons: Mapping[str, str]) -> Table:
+def _table(findings: tuple[Finding, ...], reasons: Mapping[str, str], note: str) -> Table:
     groups = [
         RowGroup(_TITLES[severity], tuple(_row(f, reasons) for f in findings if f.severity == severity))
         for severity in SEVERITIES
@@ -100,7 +113,7 @@ def _table(findings: tuple[Finding, ...], reasons: Mapping[str, str]) -> Table:
         ),
         tuple(group for group in groups if group.rows),
         group_name="severity",
-        note="The rows behind each finding are in audit.json of the run; docs/audit.md explains each code.",
+        note=note,
     )
 
 
