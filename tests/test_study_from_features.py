@@ -1,8 +1,10 @@
 """A study of frozen arms runs on the tile features that people have: no slides, no weights, no backbone."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,13 +12,16 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from tapfm_eval import preparation, reporting, study
 from tapfm_eval.backbones import foreign
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.splits import write_split
-from tapfm_eval.errors import BackboneError, InputError, ProtocolError, RunError
+from tapfm_eval.errors import BackboneError, InputError, ProtocolError, RunError, StudyError
+from tapfm_eval.methods import train
 from tapfm_eval.methods.attention_store import read_attention
 from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.preparation import RunOptions
@@ -74,6 +79,15 @@ def write_stamp(folder: Path, name: str, values: np.ndarray) -> None:
         file.attrs.update(extractor="tiny", unit="um", tile_size_um=112.0, tile_size_px=224, feat_type="tile")
 
 
+def write_clam(folder: Path, name: str, values: np.ndarray) -> None:
+    for part in ("h5_files", "pt_files"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "h5_files" / f"{name}.h5", "w") as file:
+        file["features"], file["coords"] = values, coords(len(values))
+        file["coords"].attrs.update(patch_size=448, patch_level=0)
+    torch.save(torch.from_numpy(values), folder / "pt_files" / f"{name}.pt")
+
+
 Study = tuple[Path, RunOptions]
 
 
@@ -121,6 +135,39 @@ def test_features_of_trident_and_stamp_carry_a_study_to_its_report(given: Study)
     assert kept.weights.sum() == pytest.approx(1, abs=1e-6)
     assert np.isnan(kept.attention).all()
     assert len((folder / "tiles.csv").read_text().splitlines()) == 2 + PATIENTS + EXTERNAL
+
+
+def test_clams_features_give_what_tridents_of_the_same_tiles_give(given: Study) -> None:
+    """CLAM says neither scale nor encoder; `features.json` beside its folders does."""
+    from_trident = run(given)
+    folder = given[0].parent / "clam"
+    for i in range(PATIENTS):
+        write_clam(folder, f"S{i}.0123", bag(i, "here"))
+    silent = replace(given[1], features={**given[1].features, "here": folder})
+    with pytest.raises(BackboneError, match=r"features\.json"):
+        run((given[0], silent))
+    facts = {"encoder": "tiny", "tile_px": 224, "mpp": 0.5, "overlap": 0}
+    (folder / "features.json").write_text(json.dumps(facts), encoding="utf-8")
+    from_clam = run((given[0], silent))
+    assert from_clam != from_trident
+    first, second = (read_predictions(run / "predictions.csv") for run in (from_trident, from_clam))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_loss_that_is_no_number_stops_the_study_and_its_last_good_state_goes_on(
+    given: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (run((given[0], replace(given[1], out=given[1].out / "whole"))) / "predictions.csv").read_bytes()
+    step, steps = train._gradients, count(1)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(train, "_gradients", lambda *given: math.nan if next(steps) == 17 else step(*given))
+        with pytest.raises(StudyError, match=r"^abmil, seed 1, fold 0: the loss is nan in epoch 2 at slide S") as error:
+            run(given)
+    assert "Lower the learning rate" in str(error.value)
+    kept = list(given[1].out.glob("features-1.0.0/*/arms/abmil/seed-1/fold-0/**/*.safetensors"))
+    assert kept
+    assert all(tensor.isfinite().all() for path in kept for tensor in load_file(path).values())
+    assert (run(given) / "predictions.csv").read_bytes() == whole
 
 
 def test_a_second_start_takes_nothing_again_and_other_features_are_another_run(given: Study) -> None:
