@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -270,6 +272,7 @@ class _Session:
         self._alone: set[str] = set()  # lost once: travels alone, so that a unit that kills its worker is known
         self._lost: dict[str, int] = {}
         self._flights: dict[Any, _Flight] = {}
+        self._landed: SimpleQueue[Any] = SimpleQueue()  # told by Ray: to ask of thousands again and again takes longer
         self._failures: list[Failure] = []
         self._blocked: dict[str, None] = {}
         self._said_held: set[str] = set()
@@ -330,7 +333,9 @@ class _Session:
             if self._spread:
                 options["scheduling_strategy"] = "SPREAD"
             perform = (self._perform_small if units[0].small else self._perform_one).options(**options)
-            self._flights[perform.remote(self._shared, units, self._board)] = _Flight(units)
+            reference = perform.remote(self._shared, units, self._board)
+            self._flights[reference] = _Flight(units)
+            reference.future().add_done_callback(lambda _, ended=reference: self._landed.put(ended))
 
     def _next_units(self) -> list[WorkUnit]:
         """The next unit; with others like it where they are small and there are many."""
@@ -351,10 +356,13 @@ class _Session:
         if not self._flights:
             time.sleep(0.2)  # all that is left is held elsewhere
             return
-        under_way = list(self._flights)
-        ended, _ = self._ray.wait(under_way, num_returns=1, timeout=0.5)
-        if ended:
-            ended, _ = self._ray.wait(under_way, num_returns=len(under_way), timeout=0)
+        ended = []
+        with contextlib.suppress(Empty):
+            ended.append(self._landed.get(timeout=0.5))
+            while True:
+                ended.append(self._landed.get_nowait())
+        if not ended:  # a Ray that has ended tells nobody: asked, it raises
+            self._ray.wait(list(islice(self._flights, 1)), timeout=0)
         for reference in ended:
             flight = self._flights.pop(reference)
             try:
