@@ -65,7 +65,7 @@ class SentStudy:
     threads: int | None  # of arithmetic on a CPU: those of the process that sent it, so that no result differs
 
     def data(self, unit: WorkUnit) -> "StudyData":
-        """The study with the slides of the cohorts that the unit needs."""
+        """The study with the slides that the unit names, or else with those of the cohorts that it needs."""
         import torch
 
         from tapfm_eval.methods.sources import StudySlide
@@ -78,12 +78,12 @@ class SentStudy:
         here = environment(described)
         if here != self.bare.session:  # another machine than the one that began the run, or another state of it
             _journal_once(self.bare.folder, here)
-        wanted = unit.arguments["cohorts"]
+        wanted, named = unit.arguments["cohorts"], unit.arguments.get("slides")
         slides = tuple(
             StudySlide(f.slide_id, f.patient_id, f.cohort, f.path, f.manifest_mpp,
                        read_tiles(self.bare.folder.tiles(f.cohort, f.slide_id)))
             for f in self.files
-            if f.cohort in wanted
+            if f.cohort in wanted and (named is None or f.slide_id in named)
         )  # fmt: skip
         return replace(self.bare, slides=slides, session=here)
 

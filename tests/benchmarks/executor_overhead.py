@@ -11,10 +11,11 @@ import argparse
 import os
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from tapfm_eval.executors.local import LocalExecutor
-from tapfm_eval.executors.ray import RayExecutor
+from tapfm_eval.executors.ray import INSTALL, RayExecutor
 from tapfm_eval.executors.work import Executor, Work
 from tapfm_eval.progress import Reporter
 from tapfm_eval.rundir import RunFolder
@@ -42,6 +43,9 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=40, help="units with a process of their own")
     parser.add_argument("--cpus", type=int, default=2)
     given = parser.parse_args()
+    if find_spec("ray") is None:
+        print(f"not measured: it needs `{INSTALL}`")
+        return
     os.environ["PYTHONPATH"] = str(ODD_JOBS)  # for the workers
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
