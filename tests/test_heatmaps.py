@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tapfm_eval.errors import RunError
 from tapfm_eval.methods.attention_store import TileAttention, attention_path, write_attention
 from tapfm_eval.rehearsal.svs import write_svs
 from tapfm_eval.report.palette import weight_colour
@@ -168,3 +169,19 @@ def test_what_cannot_be_drawn_keeps_its_line_with_the_reason(
     assert (drawn.tissue, drawn.strongest) == (None, ())
     assert read_pictures(folder.root) == (drawn,)
     assert [entry.name for entry in (folder.root / FOLDER).iterdir()] == [LIST]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"tiles": ', '"tiles": 1e999, "was": '), ('"call": "', '"call": "../'), ('"slide_mm": [', '"slide_mm": [1, ')],
+)
+def test_a_list_of_pictures_that_somebody_edited_is_refused(
+    slide: Slide, folder: RunFolder, old: str, new: str
+) -> None:
+    draw(slide, folder)
+    path = folder.root / FOLDER / LIST
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(RunError, match=r"heatmaps\.json.*Delete the folder heatmaps"):
+        read_pictures(folder.root)

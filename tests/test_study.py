@@ -22,6 +22,7 @@ from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
 from tapfm_eval.rehearsal.svs import write_svs
+from tapfm_eval.report.pictures import picture_files, read_pictures
 from tapfm_eval.rundir import sha256_file
 from tapfm_eval.slides.reader import open_slide
 from tapfm_eval.slides.tiles import TileSpec, read_tiles, tile_grid
@@ -151,6 +152,10 @@ def test_tapfm_and_abmil_run_on_real_tiles_from_yaml_to_pdf(real: tuple[Path, Ru
                 assert slide.weights.sum() == pytest.approx(1, abs=1e-5)
                 assert slide.attention.std() > 0
                 assert slide.tile_px0 == 224
+    drawn = read_pictures(folder)
+    assert {case.target for case in drawn} == {"GENE"}
+    assert any(case.weights is not None and case.strongest and case.weakest for case in drawn)
+    assert html.count("data:image/jpeg;base64,") == sum(len(picture_files(case)) for case in drawn)
     stated = json.loads((folder / "provenance.json").read_text())["sections"]["hashes (sha256)"]
     assert stated["weights tiny"] == sha256_file(real[1].weights["tiny"])
 

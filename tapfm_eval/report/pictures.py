@@ -16,6 +16,9 @@ LIST = "heatmaps.json"
 FORMAT = "tapfm-eval/heatmaps/1"
 MAX_PICTURE_BYTES = 2**20  # of one file; a report holds well over a hundred
 MAX_EDGE_PX = 2000
+_READ_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,15 @@ def read_pictures(root: Path) -> tuple[CasePictures, ...]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
         return tuple(_case(row, path.parent) for row in content["cases"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        Image.DecompressionBombError,
+    ) as error:
         raise RunError(
             Problem(str(path), f"pictures of slides ({FORMAT})", f"{type(error).__name__}: {error}"[:160],
                     f"Delete the folder {FOLDER} and run the same command again: it draws them anew.")

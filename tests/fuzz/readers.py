@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 import torch
 from mutations import Mutate, mutate_bytes, mutate_hdf5, mutate_table, mutate_yaml
+from PIL import Image
 from safetensors.torch import save
 
 from tapfm_eval.backbones.cards import CARDS
@@ -22,15 +23,35 @@ from tapfm_eval.cohort import imports
 from tapfm_eval.cohort.labels import patient_labels
 from tapfm_eval.cohort.manifest import read_manifest
 from tapfm_eval.cohort.splits import read_split
-from tapfm_eval.errors import BackboneError, InputError, ManifestError, PredictionsError, ProtocolError, SlideError
+from tapfm_eval.errors import (
+    BackboneError,
+    InputError,
+    ManifestError,
+    PredictionsError,
+    ProtocolError,
+    RunError,
+    SlideError,
+)
 from tapfm_eval.predictions.imports import ImportOptions, import_predictions
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame, read_predictions
 from tapfm_eval.protocol.load import read_protocol
+from tapfm_eval.report.pictures import (
+    FOLDER,
+    LIST,
+    CasePictures,
+    Picture,
+    picture,
+    picture_files,
+    pictures_json,
+    read_pictures,
+)
 from tapfm_eval.slides.reader import TilePlan
 from tapfm_eval.slides.regions import read_regions
 from tapfm_eval.slides.tiles import TileGrid, TileSpec, read_tiles, write_tiles
 
 ROOT = Path(__file__).resolve().parents[2]
+TRIED = "TCGA-05-4244-x"  # name of the file that is tried, without its ending
+TISSUE = "EGFR-true-positive-tissue.jpg"
 
 
 @dataclass(frozen=True)
@@ -217,6 +238,32 @@ def _read_regions(path: Path) -> None:
     read_regions(path, ())
 
 
+def _jpeg(edge: int) -> Picture:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(edge * edge * 3, dtype=np.uint8).reshape(edge, edge, 3)).save(buffer, "JPEG")
+    return picture(buffer.getvalue())
+
+
+def _pictures(root: Path, tried: str) -> CasePictures:
+    """A case whose pictures lie in the folder of a run; the file that is tried stands in for one of them."""
+    whole, tile = _jpeg(64), _jpeg(16)
+    case = CasePictures(
+        "EGFR", "true positive", "c", "P1", "S1", 2, 9, 3, 112.0, (9.5, 12.0), whole, whole, (tile, tile), (tile,)
+    )
+    (root / FOLDER).mkdir()
+    files = {LIST: pictures_json([case]).encode()} | {name: file.data for name, file in picture_files(case).items()}
+    for name, data in files.items():
+        if name == tried:
+            (root / FOLDER / name).symlink_to(root / f"{TRIED}{Path(name).suffix}")
+        else:
+            (root / FOLDER / name).write_bytes(data)
+    return case
+
+
+def _read_pictures(path: Path) -> None:
+    read_pictures(path.parent)
+
+
 def _foreign(tool: str) -> Callable[[Path], list[bytes]]:
     tables = {
         "clam": "case_id,slide_id,label\nB,b1,0\nA,a2,1\nC,c1,1\nA,a1,1\n",
@@ -253,6 +300,13 @@ READERS: dict[str, Reader] = {
     "checkpoint": Reader(".pt", BackboneError, _pickled, _mutate_pickled, _read_checkpoint),
     "safetensors": Reader(".safetensors", BackboneError, lambda _: [save(_state())], mutate_bytes, _read_checkpoint),
     "regions": Reader(".geojson", SlideError, _regions, mutate_yaml, _read_regions),
+    "list of pictures": Reader(
+        ".json", RunError, lambda root: [pictures_json([_pictures(root, LIST)]).encode()], mutate_yaml, _read_pictures
+    ),
+    "picture": Reader(
+        ".jpg", RunError, lambda root: [picture_files(_pictures(root, TISSUE))[TISSUE].data],
+        mutate_bytes, _read_pictures,
+    ),
     "clam": Reader(
         ".csv", InputError, _foreign("clam"), mutate_table, lambda p: len(imports.import_clam(p).rows), rows_below(1)
     ),

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readers import READERS, Reader
+from readers import READERS, TRIED, Reader
 from watching import watched
 
 from tapfm_eval.errors import InputError
@@ -31,7 +31,7 @@ class Trial:
     def __init__(self, name: str, folder: Path) -> None:
         self.reader: Reader = READERS[name]
         self.whole = self.reader.whole(folder)
-        self.path = folder / f"TCGA-05-4244-x{self.reader.suffix}"
+        self.path = folder / f"{TRIED}{self.reader.suffix}"
         self.outcomes: set[str] = set()
 
     def read(self, data: bytes) -> None:
