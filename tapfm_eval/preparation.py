@@ -47,6 +47,7 @@ class RunOptions:
     local_weights: Mapping[str, Path] = field(default_factory=dict)
     features: Mapping[str, Path] = field(default_factory=dict)  # cohort -> features of another tool, for its slides
     out: Path = Path("reports")
+    store: Path | None = None  # folder under which embeddings are kept; None: in the run folder
     device: str | None = None  # None: the GPU if there is one
     workers: int = 2
     arms: tuple[str, ...] = ()  # train only these, and stop before any test patient is predicted

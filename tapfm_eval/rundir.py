@@ -126,7 +126,41 @@ class RunFolder:
 
     def features(self, backbone: str, cohort: str) -> Path:
         """Folder of the stored embeddings of one backbone on one cohort."""
-        return self.root / "features" / backbone / cohort
+        return self.all_features / backbone / cohort
+
+    @property
+    def all_features(self) -> Path:
+        """Folder of all stored embeddings; a link where they lie elsewhere."""
+        return self.root / "features"
+
+    def place_features(self, store: Path | None) -> None:
+        """Lets embeddings lie in a folder of this run's own under `store`, from now on; None: where they lie already.
+
+        Raises:
+            RunError: They lie somewhere else already, or the place is away.
+        """
+        link = self.all_features
+        if store is not None:
+            place = store.absolute() / self.root.parent.name / self.root.name
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                self.root.mkdir(parents=True, exist_ok=True)
+                if not link.is_symlink() and not link.exists():
+                    link.symlink_to(place, target_is_directory=True)
+            except OSError as error:
+                raise RunError(
+                    Problem(f"--store {store}", "a folder that can be written, and a run folder that takes links",
+                            error.strerror or str(error), "Give another one, or leave --store out.")
+                ) from None  # fmt: skip
+            if not link.is_symlink() or link.readlink() != place:
+                got = str(link.readlink()) if link.is_symlink() else "inside the run folder"
+                remedy = f"Leave --store out; or move what lies there to {place} and let {link} be a link to it."
+                raise RunError(Problem(f"--store {store}", f"this run's embeddings at {place}", got, remedy))
+        if link.is_symlink() and not link.is_dir():
+            raise RunError(
+                Problem(str(link), f"the folder of embeddings that it links to, {link.readlink()}", "nothing there",
+                        "Mount it; or remove the link, and they are made anew.")
+            )  # fmt: skip
 
     @property
     def protocol(self) -> Path:

@@ -18,6 +18,7 @@ from tapfm_eval.executors.local import LocalExecutor
 from tapfm_eval.executors.ray import RayExecutor, check_installed
 from tapfm_eval.executors.work import Executor, Work
 from tapfm_eval.locks import Holder, Lock, take_in_turn
+from tapfm_eval.methods.recipe import resolve_recipe
 from tapfm_eval.parallel import processes_here, started_by_torchrun
 from tapfm_eval.preparation import (
     Prepared,
@@ -50,7 +51,8 @@ from tapfm_eval.stages.failures import (
     write_failures,
 )
 from tapfm_eval.stages.graph import Graph
-from tapfm_eval.stages.study_graph import Means, study_graph, tile_graph
+from tapfm_eval.stages.memory import host_memory_mb, stored_memory_mb
+from tapfm_eval.stages.study_graph import EMBEDDED_TOGETHER, Means, study_graph, tile_graph
 from tapfm_eval.stages.tiling import Tiling, is_tiled, tile_slides
 from tapfm_eval.stopping import deaf, stopping
 
@@ -229,7 +231,7 @@ def _execute(
     arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
     units = units_of(protocol, prepared.cohorts[protocol.development].folds)
     check_units(data.without(lost_later(folder)), arms, units)
-    held = _do(run, data, _graph(run, data, arms, _means(options, device, ray)), ray)
+    held = _do(run, data, _graph(run, data, arms, _means(run, data, device, ray)), ray)
     if options.arms:
         reporter.say("Stopped before test and external patients: --arm trains only.")
     if options.arms or held:
@@ -300,16 +302,41 @@ def _device(options: RunOptions, ray: RayExecutor | None) -> _Device:
     return _Device(device, f"{device} ({torch.cuda.get_device_name(device)})")
 
 
-def _means(options: RunOptions, device: _Device, ray: RayExecutor | None) -> Means:
+def _means(run: _Run, data: "StudyData", device: _Device, ray: RayExecutor | None) -> Means:
     """What a unit may use: on a GPU its readers have their share of the machine's cores."""
-    shares = [1e9] if ray is None else [m["CPU"] / m["GPU"] for m in ray.machines() if m.get("GPU")]
-    return Means(device.torch.type == "cuda", device.threads or 1, options.workers, min(shares, default=1e9))
+    gpu, readers = device.torch.type == "cuda", run.options.workers
+    if ray is None:
+        return Means(gpu, device.threads or 1, readers)
+    machines = ray.machines()
+    shares = [machine["CPU"] / machine["GPU"] for machine in machines if machine.get("GPU")]
+    # who needs more than any machine has is alone on one: an estimate is no reason to refuse
+    most = max(machine.get("memory", 0.0) for machine in machines) / 2**20
+    memory = {name: min(most, wanted) for name, wanted in _memory(data, gpu, readers).items()}
+    return Means(gpu, device.threads or 1, readers, min(shares, default=1e9), memory)
+
+
+def _memory(data: "StudyData", gpu: bool, readers: int) -> dict[str, float]:
+    """MB of the host that an arm asks for, by its id, and embedding by `features/BACKBONE`."""
+    counts = [len(slide.grid) for slide in data.slides]
+    tiles, largest = sum(counts), max(counts, default=0)
+    found = {}
+    for arm in data.protocol.arms:
+        card, recipe = data.cards[arm.backbone], resolve_recipe(data.protocol, arm)
+        if arm.adapt == "frozen":
+            found[arm.id] = stored_memory_mb(card, gpu=gpu, largest=largest, tiles=tiles)
+            found[f"features/{arm.backbone}"] = host_memory_mb(
+                card, arm.adapt, recipe, gpu=gpu, readers=readers, tiles=EMBEDDED_TOGETHER * largest
+            )
+        else:
+            found[arm.id] = host_memory_mb(card, arm.adapt, recipe, gpu=gpu, readers=readers, tiles=tiles)
+    return found
 
 
 def _begin(run: _Run, findings: Sequence[Finding]) -> None:
     """Protocol, provenance and audit of the run; each session is a line of the journal."""
     protocol, folder = run.prepared.protocol, run.folder
     with run.in_turn("begin", "the start of the run"):
+        folder.place_features(run.options.store)
         sweep_old(folder.root, "tiles/*", "features/*/*", "tables", "figures")
         same_weights(folder, run.weights)
         write_text(folder.protocol, protocol_yaml(protocol))
@@ -345,7 +372,9 @@ def _tile(run: _Run, ray: RayExecutor | None) -> Tiling:
         files = [f for search in run.prepared.searches for f in search.files if (f.cohort, f.slide_id) not in gone]
         if ray is not None:
             places = {search.root for search in run.prepared.searches if search.root is not None}
-            ray.check_sight(run.folder.root, sorted({*places, *run.options.weights.values()}))
+            if folder.all_features.is_symlink():
+                places.add(folder.all_features.readlink())
+            ray.check_sight(folder.root, sorted({*places, *run.options.weights.values()}))
             graph = tile_graph(files, run.folder, run.prepared.hashes)
             work = Work(f"{TILING}:tile_one", f"{TILING}:is_tiled", (spec, run.folder), run.folder)
             ray.run(graph.left(partial(is_tiled, (spec, run.folder))), work, run.reporter)

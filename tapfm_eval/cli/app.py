@@ -105,6 +105,12 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which the run is kept.")] = Path(
         "reports"
     ),
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", metavar="DIR", help="Folder for embeddings, where they shall not lie in the run's own."
+        ),
+    ] = None,
     executor: Annotated[
         str,
         typer.Option("--executor", metavar="local|ray", help="ray: units side by side, on this machine or a cluster."),
@@ -134,8 +140,8 @@ def run(
     options = RunOptions(
         slides=pairs("--slides", slides), weights=pairs("--weights", weights),
         local_slides=known_slides, local_weights=known_weights,
-        features=pairs("--features", features), out=out, device=device, workers=workers, arms=tuple(arm or ()),
-        rehearse=rehearse, command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
+        features=pairs("--features", features), out=out, store=store, device=device, workers=workers,
+        arms=tuple(arm or ()), rehearse=rehearse, command=shlex.join(["tapfm-eval", *sys.argv[1:]]),
         executor=executor, address=address,
         checkpoint_seconds=60 * checkpoint_minutes, checkpoint_slides=checkpoint_slides,
     )  # fmt: skip

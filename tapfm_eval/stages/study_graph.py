@@ -1,7 +1,7 @@
 """A study's work by name: features, trainings, the barrier before the one look, predictions, and what each occupies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.protocol.schema import Arm, Protocol
@@ -22,14 +22,16 @@ class Means:
     threads: int  # of arithmetic on a CPU
     readers: int  # processes that read slides
     cpus_per_gpu: float = 1e9  # of the machines that have GPUs, so that reading leaves no GPU idle
+    memory_mb: Mapping[str, float] = field(default_factory=dict)  # of the host, by arm or `features/BACKBONE`
 
-    def of(self, *, frozen: bool) -> Resources:
+    def of(self, what: str, *, frozen: bool) -> Resources:
         """For training or predicting an arm, or for embedding, where `frozen` is not to be said."""
+        memory = self.memory_mb.get(what, 0.0)
         if not self.gpu:
-            return Resources(cpus=self.threads)
+            return Resources(self.threads, 0, memory)
         if frozen:
-            return Resources(cpus=1, gpus=FROZEN_GPU_SHARE)
-        return Resources(cpus=max(1, min(1 + self.readers, int(self.cpus_per_gpu))), gpus=1)
+            return Resources(1, FROZEN_GPU_SHARE, memory)
+        return Resources(max(1, min(1 + self.readers, int(self.cpus_per_gpu))), 1, memory)
 
 
 def tile_graph(files: Sequence[SlideFile], folder: RunFolder, hashes: Mapping[str, str]) -> Graph:
@@ -89,7 +91,7 @@ def study_graph(
         frozen = arm.adapt == "frozen"
         return WorkUnit(
             f"{stage}/{arm.id}/seed-{seed}/fold-{fold}", stage, f"{title} {arm.id}, seed {seed}, fold {fold}", steps,
-            (*after, *(features_of(arm, cohorts) if frozen else ())), means.of(frozen=frozen),
+            (*after, *(features_of(arm, cohorts) if frozen else ())), means.of(arm.id, frozen=frozen),
             tuple(f"{place}/{name}" for name in outputs), hashes,
             {"arm": arm.id, "seed": seed, "fold": fold, "cohorts": cohorts},
             lock=f"units/{arm.id}/seed-{seed}/fold-{fold}",
@@ -132,9 +134,10 @@ def _features(
             place = folder.features(backbone, cohort).relative_to(folder.root).as_posix()
             for start in range(0, len(names), EMBEDDED_TOGETHER):
                 some = tuple(names[start : start + EMBEDDED_TOGETHER])
+                outputs = tuple(f"{place}/{name}.h5" for name in some)
                 yield WorkUnit(
                     f"features/{backbone}/{cohort}/{start}", "features", f"Embedding {cohort} with {backbone}",
-                    len(some), (), means.of(frozen=False), tuple(f"{place}/{name}.h5" for name in some), hashes,
+                    len(some), (), means.of(f"features/{backbone}", frozen=False), outputs, hashes,
                     {"backbone": backbone, "cohorts": (cohort,), "slides": some},
                     lock=f"features/{backbone}/{cohort}/{start}", waits=True,
                 )  # fmt: skip

@@ -1,12 +1,14 @@
 """Units side by side in worker processes of an embedded instance of Ray: `make test-ray`."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tapfm_eval import progress
 from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
 from tapfm_eval.executors.ray import RayExecutor
 from tapfm_eval.executors.work import Work
@@ -87,6 +89,16 @@ def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(executo
     started = [int(path.read_text().split()[0]) for path in tmp_path.glob("*.done")]
     assert len(started) == 5
     assert max(started) > 0
+
+
+def test_one_display_says_rate_and_time_left_of_units_side_by_side(
+    executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.5)
+    run(executor, tmp_path, *(job(f"train/{i}", "slow", steps=20) for i in range(3)), reporter=Reporter())
+    said = capsys.readouterr().err
+    assert said.startswith("Training (60)\n")
+    assert re.search(r"^  Training: [0-9]+ of 60, [0-9.]+(/s| s each), 0:0[0-9]:[0-9]{2} left$", said, re.MULTILINE)
 
 
 def test_a_unit_that_fits_no_machine_is_refused_before_anything_starts(executor: RayExecutor, tmp_path: Path) -> None:
