@@ -1,0 +1,42 @@
+"""The recipes parse: scripts as bash, manifests as YAML, and every option in them is one that the command has."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (DOCS / "recipes.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+SCRIPTS = [text for kind, text in BLOCKS if kind == "sh"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda text: text.strip().splitlines()[-1][:40])
+def test_a_script_is_one(script: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_option_of_run_is_there() -> None:
+    reference = (DOCS / "cli.md").read_text(encoding="utf-8")
+    (known,) = re.findall(r"## `tapfm-eval run`\n(.*?)\n## ", reference, flags=re.DOTALL)
+    texts = [text.replace("\\\n", " ") for text in SCRIPTS]
+    (job,) = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
+    texts.append(job["spec"]["entrypoint"])
+    calls = [call for text in texts for call in re.findall(r"tapfm[-_]eval run [^\n&]*", text)]
+    assert len(calls) >= 5
+    for call in calls:
+        for option in re.findall(r"--[a-z][a-z-]*", call):
+            assert f"`{option}" in known, call
+
+
+def test_every_pod_of_the_job_sees_the_run_folder() -> None:
+    (job,) = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert len(groups) == 2
+    for group in groups:
+        pod = group["template"]["spec"]
+        assert [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]] == ["/study"]
+        assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "study"
