@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 MAX_PART = 700  # characters of one part of a message; a header of 5,000 is no message
 
@@ -70,6 +71,14 @@ class SplitError(InputError):
 
 class SlideError(InputError):
     """A slide cannot be read, or lacks what is needed to read it at a known scale."""
+
+    def cause(self, slide_id: str, *files: PurePath) -> str:
+        """What is wrong without where, for records that others read: the names of slide and `files` are taken out."""
+        text = "; ".join(f"expected {problem.expected}, got {problem.got}" for problem in self.problems)
+        for path in files:
+            for name in (f"slide {slide_id} ({path})", str(path), path.name):  # the longest first
+                text = text.replace(name, "the file")
+        return text
 
 
 class BackboneError(InputError):

@@ -25,7 +25,7 @@ def participant_flow(
         flow.append(step.step)
         for left in step.exclusions:
             why = lost.get(left.slide_id)
-            exclusions.append(replace(left, reason=left.reason if why is None else why.reason))
+            exclusions.append(left if why is None else replace(left, reason=why.reason, file=why.file))
         for panel in panels:
             if panel.cohort == name:
                 patients = set(panel.patients)

@@ -25,7 +25,8 @@ class Exclusion:
     patient_id: str
     slide_id: str  # empty where a whole patient left
     stage: str  # manifest, slides, tiles, training, prediction
-    reason: str
+    reason: str  # without a path or file name, which may name a patient
+    file: str = ""  # that the reason is about; no report shows it unless ids are asked for
 
 
 @dataclass(frozen=True, slots=True)

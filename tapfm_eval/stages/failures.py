@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tapfm_eval.cohort.flow import Exclusion
-from tapfm_eval.errors import Problem, RunError, StudyError, UnreadableSlideError
+from tapfm_eval.errors import Problem, RunError, SlideError, StudyError, UnreadableSlideError
 from tapfm_eval.locks import take_in_turn
 from tapfm_eval.protocol.schema import Failures
 from tapfm_eval.rundir import RunFolder, write_json
@@ -57,7 +57,7 @@ def lost_later(folder: RunFolder) -> tuple[Exclusion, ...]:
 def write_failures(folder: RunFolder, failed: Iterable[Exclusion]) -> None:
     """Writes the slides that a run has lost, sorted."""
     found = {(f.cohort, f.slide_id): f for f in failed}
-    rows = [[f.cohort, f.patient_id, f.slide_id, f.stage, f.reason] for _, f in sorted(found.items())]
+    rows = [[f.cohort, f.patient_id, f.slide_id, f.stage, f.reason, f.file] for _, f in sorted(found.items())]
     content = {"format": FORMAT, "failures": rows}
     write_json(folder.root / "failures.json", content)
 
@@ -73,7 +73,7 @@ def check_failures(failed: Iterable[Exclusion], losses: Losses) -> None:
         lost = [failure for failure in failed if failure.cohort == cohort]
         allowed = allowed_failures(losses.policy, total)
         if len(lost) > allowed:
-            shown = "\n".join(f"  {failure.slide_id}: {failure.reason}" for failure in lost[:10])
+            shown = "\n".join(f"  {failure.slide_id} ({failure.file}): {failure.reason}" for failure in lost[:10])
             more = f"\n  and {len(lost) - 10} more" if len(lost) > 10 else ""
             raise StudyError(
                 f"{cohort}: {len(lost)} of {total} slides failed, the protocol allows {allowed:.0f} "
@@ -82,13 +82,14 @@ def check_failures(failed: Iterable[Exclusion], losses: Losses) -> None:
             )
 
 
-def record_failure(losses: Losses, slide: "StudySlide", stage: str, reason: str) -> Exclusion:
+def record_failure(losses: Losses, slide: "StudySlide", stage: str, error: SlideError) -> Exclusion:
     """Writes down that a slide failed with the study under way, if the protocol allows one more; several processes may.
 
     Raises:
         StudyError: It does not; the slide is not written down, so that the same command resumes once it is mended.
     """
-    failure = Exclusion(slide.cohort, slide.patient_id, slide.slide_id, stage, reason)
+    reason = error.cause(slide.slide_id, slide.path)
+    failure = Exclusion(slide.cohort, slide.patient_id, slide.slide_id, stage, reason, str(slide.path))
     with take_in_turn(losses.folder.lock("failures"), lambda _: None):
         known = read_failures(losses.folder)
         if not any((f.cohort, f.slide_id) == (failure.cohort, failure.slide_id) for f in known):
@@ -144,5 +145,5 @@ def despite_failures(
         except UnreadableSlideError as error:
             slide = next(slide for slide in slides if slide.slide_id == error.slide_id)
             check_storage(slide, slides)
-            record_failure(losses, slide, stage, str(error))
+            record_failure(losses, slide, stage, error)
             say(f"Slide {slide.slide_id} of {slide.cohort} is excluded: {error}")

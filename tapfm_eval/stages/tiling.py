@@ -61,10 +61,10 @@ def _tile(job: _Job) -> str | None:
                 return None
             grid = tile_grid(reader, job.spec, regions)
     except SlideError as error:
-        return str(error)
+        return error.cause(job.file.slide_id, *filter(None, (job.file.path, job.file.regions)))
     if len(grid) == 0:
-        within = "" if regions is None else f" inside the annotations of {job.file.regions}"
-        return f"{job.file.path}: no tile with {job.spec.min_tissue:.0%} tissue{within}"
+        within = "" if regions is None else " inside its annotations"
+        return f"no tile with {job.spec.min_tissue:.0%} tissue{within}"
     write_tiles(grid, job.path)
     return None
 
@@ -124,7 +124,8 @@ def tile_slides(
         if failure is None:
             slides.append(TiledSlide(job.file, read_tiles(job.path)))
         else:
-            failed.append(Exclusion(job.file.cohort, job.file.patient_id, job.file.slide_id, "slides", failure))
+            file = job.file
+            failed.append(Exclusion(file.cohort, file.patient_id, file.slide_id, "slides", failure, str(file.path)))
         advance(1)
     write_text(folder.root / "tiles.csv", tiled_csv(slides))
     return Tiling(tuple(slides), tuple(failed))

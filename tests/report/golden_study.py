@@ -28,7 +28,8 @@ TABLES = FOLDER / "tables"
 def golden_inputs() -> ReportInputs:
     """The inputs of the golden report, analysed from its files."""
     protocol = read_protocol(FOLDER / "protocol.yaml", backbones=CARDS)
-    failed = [Exclusion("away", "W069", "W069-1", "slides", "W069.svs: not an image")]
+    reason = "expected a whole-slide image, got a folder"
+    failed = [Exclusion("away", "W069", "W069-1", "slides", reason, "slides/W069.svs")]
     results = analyse(protocol, read_predictions(FOLDER / "predictions.csv"), load_cohorts(protocol, FOLDER), failed)
     return ReportInputs(
         protocol=protocol,

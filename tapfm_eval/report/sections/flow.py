@@ -1,7 +1,9 @@
 """Who was in the study, who left it, when and why."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tapfm_eval.cohort.flow import Exclusion, FlowStep
 from tapfm_eval.protocol.schema import NEGATIVE_CONTROL
@@ -11,18 +13,20 @@ from tapfm_eval.report.numbers import count, count_cell, counted, text_cell, vis
 from tapfm_eval.report.scope import Scope
 
 _REST = "Slides excluded from a patient who keeps others leave that patient in the study."
+_TELLING = 4  # characters from which on an id is looked for inside reasons
 
 
 def flow_section(scope: Scope) -> Section:
     """Flow of each cohort as a diagram and a table, then each exclusion with its reason."""
     results = scope.inputs.results
-    cohorts = tuple(dict.fromkeys(step.cohort for step in results.flow))
+    steps_told = tuple(replace(step, reason=_step_reason(scope, step)) for step in results.flow)
+    cohorts = tuple(dict.fromkeys(step.cohort for step in steps_told))
     blocks: list[Block] = []
     for cohort in cohorts:
-        steps = tuple(step for step in results.flow if step.cohort == cohort)
+        steps = tuple(step for step in steps_told if step.cohort == cohort)
         blocks.append(_figure(scope, cohort, steps))
     if cohorts:
-        blocks.append(_flow_table(cohorts, results.flow))
+        blocks.append(_flow_table(cohorts, steps_told))
     else:
         blocks.append(Paragraph("No participant flow was recorded: the report was made from predictions alone."))
     if results.exclusions:
@@ -160,14 +164,6 @@ def _reasons_table(exclusions: tuple[Exclusion, ...]) -> Table:
     )
 
 
-def _general(exclusion: Exclusion) -> str:
-    """The reason without the ids in it, so that like reasons are counted together."""
-    reason = exclusion.reason
-    for name in sorted(filter(None, (exclusion.slide_id, exclusion.patient_id)), key=len, reverse=True):
-        reason = reason.replace(name, "…")
-    return reason
-
-
 def _exclusions_table(scope: Scope) -> Table:
     exclusions = scope.inputs.results.exclusions
     cohorts = tuple(dict.fromkeys(exclusion.cohort for exclusion in exclusions))
@@ -186,6 +182,7 @@ def _exclusions_table(scope: Scope) -> Table:
             Column("Slide", ("slide",), width=1.6),
             Column("Stage", ("stage",), width=1.0),
             Column("Reason", ("reason",), width=4.0),
+            Column("File", ("file",), width=2.5, shown=scope.show_ids),
         ),
         tuple(groups),
         group_name="cohort",
@@ -195,27 +192,53 @@ def _exclusions_table(scope: Scope) -> Table:
 
 def _rows(exclusions: tuple[Exclusion, ...]) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
-        tuple(text_cell(text) for text in (item.patient_id, item.slide_id or "all slides", item.stage, item.reason))
+        tuple(
+            text_cell(text)
+            for text in (item.patient_id, item.slide_id or "all slides", item.stage, item.reason, item.file)
+        )
         for item in exclusions
     )
 
 
 def _pseudonymous_rows(exclusions: tuple[Exclusion, ...]) -> tuple[tuple[Cell, ...], ...]:
-    """Numbers in place of ids, also inside reasons; in sorted order, so that the order tells nothing."""
+    """Numbers in place of ids, in sorted order, so that the order tells nothing; no file is named."""
     patients = _numbered("patient", (item.patient_id for item in exclusions))
     slides = _numbered("slide", (item.slide_id for item in exclusions))
-    rows = []
-    for item in exclusions:
-        reason = item.reason
-        for name, number in (
-            (item.slide_id, slides.get(item.slide_id)),
-            (item.patient_id, patients.get(item.patient_id)),
-        ):
-            if number is not None:
-                reason = reason.replace(name, number)
-        shown = (patients.get(item.patient_id, ""), slides.get(item.slide_id, "all slides"), item.stage, reason)
-        rows.append(tuple(text_cell(text) for text in shown))
-    return tuple(rows)
+    return tuple(
+        tuple(
+            text_cell(text)
+            for text in (
+                patients.get(item.patient_id, ""),
+                slides.get(item.slide_id, "all slides"),
+                item.stage,
+                _general(item),
+                "",
+            )
+        )
+        for item in exclusions
+    )
+
+
+def _general(exclusion: Exclusion) -> str:
+    """The reason without the ids that a manifest's author may have put there, so that like reasons count together.
+
+    An id of less than four characters is left: it tells nothing that the word or number beside it would not.
+    """
+    names = sorted(
+        (name for name in (exclusion.slide_id, exclusion.patient_id) if len(name) >= _TELLING), key=len, reverse=True
+    )
+    if not names:
+        return exclusion.reason
+    return re.sub(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, names))})(?![^\W_])", "…", exclusion.reason)
+
+
+def _step_reason(scope: Scope, step: FlowStep) -> str:
+    """Why patients left before a step; the manifest's author may have written an id of theirs into it."""
+    if not scope.show_ids:
+        for item in scope.inputs.results.exclusions:
+            if (item.cohort, item.reason) == (step.cohort, step.reason) and _general(item) != item.reason:
+                return _general(item)
+    return step.reason
 
 
 def _numbered(noun: str, names: Iterable[str]) -> dict[str, str]:
