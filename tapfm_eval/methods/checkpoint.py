@@ -163,6 +163,8 @@ class Checkpoints:
     def _read(self, number: int) -> Saved | None:
         """A checkpoint that matches its hashes; None if it is of another training."""
         content = json.loads((self._folder / f"checkpoint-{number}.json").read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
         if content.pop("format") != FORMAT or content.pop("sha256") != _hash(content):
             raise ValueError("it does not match its hash")
         if content["key"] != self._key:

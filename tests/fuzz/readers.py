@@ -28,10 +28,12 @@ from tapfm_eval.errors import (
     InputError,
     ManifestError,
     PredictionsError,
+    Problem,
     ProtocolError,
     RunError,
     SlideError,
 )
+from tapfm_eval.methods.checkpoint import Best, Checkpoints, Saved
 from tapfm_eval.predictions.imports import ImportOptions, import_predictions
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame, read_predictions
 from tapfm_eval.protocol.load import read_protocol
@@ -64,6 +66,7 @@ class Reader:
     mutate: Mutate
     read: Callable[[Path], int | None]  # the number of rows that came out; None where rows mean nothing
     rows: Callable[[bytes], int] | None = None  # the number of rows that are in a file
+    may: tuple[str, ...] = ()  # audit events that are part of reading
 
 
 def rows_below(header_lines: int, separator: str = ",") -> Callable[[bytes], int]:
@@ -223,6 +226,28 @@ def _read_checkpoint(path: Path) -> None:
     assert all(tensor.dtype == torch.float32 for tensor in state.values())
 
 
+def _resumed(folder: Path) -> list[bytes]:
+    """The record of a training's checkpoint, with its tensors kept beside."""
+    saved = Saved(_state(), Best(1, {"c": torch.ones(2)}), {"epoch": 2, "losses": [0.5, 0.25], "best": None})
+    Checkpoints(folder / "written", "key").write(saved)
+    (folder / "resumed").mkdir()
+    return [(folder / "written" / "checkpoint-1.json").read_bytes()]
+
+
+def _read_resumed(path: Path) -> None:
+    """What a training goes on from; a damaged record is said and passed over, which stands for an error here."""
+    written, kept = path.parent / "written", path.parent / "resumed"
+    for name in ("checkpoint-1.safetensors", "best-1.safetensors"):
+        (kept / name).unlink(missing_ok=True)
+        (kept / name).hardlink_to(written / name)
+    (kept / "checkpoint-1.json").unlink(missing_ok=True)
+    (kept / "checkpoint-1.json").hardlink_to(path)
+    said: list[str] = []
+    Checkpoints(kept, "key", say=said.append).newest(lambda saved: saved)
+    if said:
+        raise RunError(Problem(str(path), "a checkpoint", said[0], ""))
+
+
 def _regions(_: Path) -> list[bytes]:
     ring = [[0, 0], [100, 0], [100.5, 80], [0, 90], [0, 0]]
     hole = [[10, 10], [20, 10], [20, 20], [10, 10]]
@@ -299,6 +324,7 @@ READERS: dict[str, Reader] = {
     "tiles": Reader(".h5", SlideError, _tiles, mutate_hdf5, _read_tiles),
     "checkpoint": Reader(".pt", BackboneError, _pickled, _mutate_pickled, _read_checkpoint),
     "safetensors": Reader(".safetensors", BackboneError, lambda _: [save(_state())], mutate_bytes, _read_checkpoint),
+    "resumed training": Reader(".json", RunError, _resumed, mutate_yaml, _read_resumed, may=("os.remove",)),
     "regions": Reader(".geojson", SlideError, _regions, mutate_yaml, _read_regions),
     "list of pictures": Reader(
         ".json", RunError, lambda root: [pictures_json([_pictures(root, LIST)]).encode()], mutate_yaml, _read_pictures

@@ -140,6 +140,17 @@ def test_a_torn_or_altered_file_costs_one_checkpoint_and_no_bit_of_the_result(
     assert any("damaged" in line for line in said)
 
 
+@pytest.mark.parametrize("content", ["5", "null", '"x"', "true", "NaN", "[1]", "{}", "[" * 100_000])
+def test_json_that_is_no_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, content: str) -> None:
+    said: list[str] = []
+    kept = Checkpoints(tmp_path, "key", say=said.append)
+    kept.write(Saved({}, None, {"a": 1}))
+    (tmp_path / "checkpoint-2.json").write_text(content)
+    assert kept.newest(lambda saved: saved.facts) == {"a": 1}
+    assert len(said) == 1
+    assert "checkpoint-2.json is damaged" in said[0]
+
+
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:
     saved = Saved({"weights.x": torch.ones(2)}, Best(1, {"x": torch.zeros(2)}), {"a": 1})
     Checkpoints(tmp_path, "one").write(saved)
