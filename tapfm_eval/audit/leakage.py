@@ -28,6 +28,10 @@ class _Slide:
     def shown(self) -> str:
         return f"row {self.row}: {self.slide_id or self.path or 'no slide'} of {self.patient_id}"
 
+    @property
+    def shown_with_path(self) -> str:
+        return f"{self.shown} ({self.path})" if self.slide_id and self.path else self.shown
+
 
 def audit_leakage(subjects: Sequence[Subject]) -> tuple[Finding, ...]:
     """All findings about patients, slides and sites that are where they should not be."""
@@ -240,7 +244,7 @@ def _names(subject: Subject, slides: list[_Slide]) -> list[Finding]:
         inside = {code for code in (barcode(slide.slide_id), barcode(slide.path)) if code}
         if (own and inside - {own}) or len(inside) > 1 or (not own and len(people[slide.patient_id]) > 1):
             contrary.append((slide, " and ".join(sorted(inside))))
-    borrowed = [] if contrary else _named_after_others(slides)
+    borrowed = [] if contrary else _named_after_others(subject, slides)
     findings = []
     for found, severity in ((contrary, "error"), (borrowed, "warning")):
         if found:
@@ -251,7 +255,7 @@ def _names(subject: Subject, slides: list[_Slide]) -> list[Finding]:
                     where=subject.where,
                     what=f"{counted(len(found), 'slide is', 'slides are')} named after another patient than the row "
                     "says: the label may belong to somebody else.",
-                    evidence=lines([f"{slide.shown}: named after {other}" for slide, other in found]),
+                    evidence=lines([f"{slide.shown_with_path}: named after {other}" for slide, other in found]),
                     remedy="Correct patient_id, slide_id or path, or give the rows a reason in `exclude`.",
                     rows=tuple(slide.row for slide, _ in found),
                     numbers={"slides": len(found)},
@@ -260,9 +264,12 @@ def _names(subject: Subject, slides: list[_Slide]) -> list[Finding]:
     return findings
 
 
-def _named_after_others(slides: list[_Slide]) -> list[tuple[_Slide, str]]:
-    """Where slides are named after patients as a rule, those whose name begins with another patient's id."""
-    patients = {slide.patient_id for slide in slides}
+def _named_after_others(subject: Subject, slides: list[_Slide]) -> list[tuple[_Slide, str]]:
+    """Where slides are named after patients as a rule, those whose name begins with another patient's id.
+
+    All patients of the manifest own their names, those who left among them; of ids that begin alike the longest counts.
+    """
+    patients = set(subject.manifest.table["patient_id"])
     named = [slide for slide in slides if slide.slide_id]
     begins: list[tuple[_Slide, str]] = []
     own = 0
@@ -271,8 +278,8 @@ def _named_after_others(slides: list[_Slide]) -> list[tuple[_Slide, str]]:
         ends = [at for at in range(1, len(name) + 1) if at == len(name) or not name[at].isalnum()]
         heads = {name[:end] for end in ends} & patients
         own += slide.patient_id in heads
-        if heads and slide.patient_id not in heads:
-            begins.append((slide, max(heads, key=len)))
+        if heads and (longest := max(heads, key=len)) != slide.patient_id:
+            begins.append((slide, longest))
     return begins if own > len(named) / 2 else []
 
 

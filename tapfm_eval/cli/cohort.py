@@ -117,7 +117,7 @@ def link(
     ] = None,
 ) -> None:
     """Fill in the slides of a manifest that names patients; write down each match. Exit code 1 if patients lack one."""
-    from tapfm_eval.cohort.link import link_slides, read_slide_table, write_links
+    from tapfm_eval.cohort.link import ALIKE, link_slides, read_slide_table, write_links
     from tapfm_eval.cohort.manifest import read_manifest
 
     beside = out.with_suffix(".links.csv") if record is None else record
@@ -137,10 +137,15 @@ def link(
     write_links(links, out, beside)
     decisions: dict[str, int] = {}
     for match in links.matches:
-        decisions[match.decision] = decisions.get(match.decision, 0) + 1
+        decision = match.decision
+        if decision == "linked" and not match.specimen:
+            decision = "linked, specimen unknown"
+        elif ALIKE in match.how:
+            decision += ", though a patient's id is written almost so (see the record)"
+        decisions[decision] = decisions.get(decision, 0) + 1
     for decision, number in sorted(decisions.items()):
         typer.echo(f"{number:>6}  {decision}")
-    typer.echo(f"{len(links.unmatched):>6}  patients without a slide file")
+    typer.echo(f"{len(links.unmatched):>6}  patient{'s' * (len(links.unmatched) != 1)} without a slide file")
     typer.echo(f"Manifest: {out}  Matches: {beside}")
     if links.unmatched:
         raise typer.Exit(1)

@@ -8,12 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from tapfm_eval.cohort.csvfile import read_csv_file, shown
+from tapfm_eval.cohort.download import slide_places
 from tapfm_eval.cohort.imported import is_slide, slide_name
 from tapfm_eval.cohort.manifest import REQUIRED, Manifest, read_manifest
 from tapfm_eval.errors import ManifestError, Problem, SlideError
 
 LINKS_FORMAT = "tapfm-eval/links/1"
 _BY_SLIDE_ID = "slide_id in the manifest"
+_THERE = "already there"
+_NOBODY = "no patient of the manifest"
+ALIKE = "written like"
+"""Begins the note on a file that was not matched because the patient's id is spelt otherwise in its name."""
 _TCGA_SLIDE = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}-(\d\d)[A-Z]-\d\d-(DX|TS|BS|MS)")
 
 
@@ -81,7 +86,9 @@ def link_slides(
     """The manifest with the slide files of a folder filled in.
 
     A file belongs to the patient whom the table of slides names, else to the patient with whose id its name begins
-    (followed by a sign that is neither letter nor digit, or by nothing). Where files of a patient show several tissues,
+    (followed by a sign that is neither letter nor digit, or by nothing). All patients of the manifest are looked at: a
+    name that begins with two ids is refused, and files of patients whom the manifest excludes, or who have slides
+    already, are left out. Where files of a patient show several tissues,
     or several files show tissues that nobody named, nothing is linked before `specimens` says which to keep. Specimens
     come from the table of slides, or from a TCGA slide barcode (DX: FFPE; TS, BS, MS: frozen; sample type 10 or more:
     normal). Rows that already have a path keep it; rows with a slide_id alone get the file of that name.
@@ -117,8 +124,9 @@ def link_slides(
     if problems:
         raise ManifestError(problems)
     linked = _fill(table, [match for match in matches if match.decision == "linked"])
-    without = linked.loc[(linked["path"] == "") & ~_excluded(linked), "patient_id"]
-    return Links(linked, tuple(matches), tuple(sorted(set(without))))
+    with_file = {match.patient_id for match in matches if match.decision in ("linked", _THERE)}
+    without = set(linked.loc[~_excluded(linked), "patient_id"]) - with_file
+    return Links(linked, tuple(matches), tuple(sorted(without)))
 
 
 def write_links(links: Links, manifest: Path, record: Path) -> Manifest:
@@ -135,23 +143,45 @@ def write_links(links: Links, manifest: Path, record: Path) -> Manifest:
 class _Listed:
     """What the manifest lists already."""
 
-    by_path: Mapping[str, tuple[str, str]]  # slide_id and patient_id
+    by_path: Mapping[str, tuple[str, str]]  # slide_id and patient_id, by every place where the file may lie
     by_slide: Mapping[str, str]  # patient_id of slides without a path
-    patients: frozenset[str]  # patients without slides whom the manifest keeps
+    closed: Mapping[str, str]  # every patient of the manifest: why no file is linked to them, empty for the others
+    alike: Mapping[str, tuple[str, ...]]  # patients by their id without case and separators
+    reasons: Mapping[str, str]  # by slide_id: why the manifest excludes it
     specimen: Mapping[str, str]  # by slide_id, and by patient_id for patients without slides; where filled in
 
 
 def _listed(table: pd.DataFrame) -> _Listed:
-    kept = table[~_excluded(table)]
     with_path, without = table[table["path"] != ""], table[table["path"] == ""]
     said = table[table["specimen"] != ""]
     names = said["slide_id"].where(said["slide_id"] != "", said["patient_id"])
+    excluded, kept = table[_excluded(table)], table[~_excluded(table)]
+    closed = {row["patient_id"]: _reason(row) for row in excluded.to_dict("records")}
+    for row in kept.to_dict("records"):
+        closed[row["patient_id"]] = "left out: the patient has slides already" if row["slide_id"] else ""
+    alike: dict[str, tuple[str, ...]] = {}
+    for name in closed:
+        alike[_plain(name)] = (*alike.get(_plain(name), ()), name)
     return _Listed(
-        {row["path"]: (row["slide_id"], row["patient_id"]) for row in with_path.to_dict("records")},
+        {
+            place.as_posix(): (row["slide_id"], row["patient_id"])
+            for row in with_path.to_dict("records")
+            for place in slide_places(row["path"], row.get("gdc_file_id", "").lower())
+        },
         {row["slide_id"]: row["patient_id"] for row in without.to_dict("records") if row["slide_id"]},
-        frozenset(kept.loc[kept["slide_id"] == "", "patient_id"]),
+        closed,
+        alike,
+        {row["slide_id"]: _reason(row) for row in excluded.to_dict("records")},
         dict(zip(names, said["specimen"], strict=True)),
     )
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _reason(row: Mapping[str, str]) -> str:
+    return f"left out: excluded, {row['exclude']}"
 
 
 def _match(path: str, listed: _Listed, facts: Mapping[str, SlideFacts], folder: Path, problems: list[Problem]) -> Match:
@@ -159,26 +189,31 @@ def _match(path: str, listed: _Listed, facts: Mapping[str, SlideFacts], folder: 
     fact = facts.get(slide)
     specimen, source = (fact.specimen, "table of slides") if fact else _barcode_specimen(slide)
     by_specimen = f"; specimen by {source}" if source else ""
-    nobody = "no patient of the manifest without slides"
+
+    def match(patient: str, how: str) -> Match:
+        decision = listed.closed.get(patient, _NOBODY) or "linked"
+        return Match(path, slide, patient if patient in listed.closed else "", specimen, how, decision)
+
     if path in listed.by_path:
         slide_id, patient = listed.by_path[path]
-        return Match(path, slide_id, patient, specimen, "path in the manifest", "already there")
+        return Match(path, slide_id, patient, specimen, "path in the manifest", _THERE)
     if slide in listed.by_slide:
-        return Match(path, slide, listed.by_slide[slide], specimen, _BY_SLIDE_ID + by_specimen, "linked")
+        decision = listed.reasons.get(slide, "linked")
+        return Match(path, slide, listed.by_slide[slide], specimen, _BY_SLIDE_ID + by_specimen, decision)
     if fact and fact.patient_id:
-        known = fact.patient_id in listed.patients
-        how = "patient by table of slides" + by_specimen
-        return Match(path, slide, fact.patient_id if known else "", specimen, how, "linked" if known else nobody)
+        return match(fact.patient_id, "patient by table of slides" + by_specimen)
     ends = [at for at in range(1, len(slide) + 1) if at == len(slide) or not slide[at].isalnum()]
-    begins = [slide[:end] for end in ends if slide[:end] in listed.patients]
+    begins = [slide[:end] for end in ends if slide[:end] in listed.closed]
     if len(begins) > 1:
-        remedy = "Name its patient in a table of slides (slide_id,specimen,patient_id)."
-        problems.append(
-            Problem(f"{folder}/{path}", "a name that begins with one patient_id", ", ".join(begins), remedy)
-        )
-    if len(begins) != 1:
-        return Match(path, slide, "", specimen, "name", nobody)
-    return Match(path, slide, begins[0], specimen, "name begins with the patient_id" + by_specimen, "linked")
+        got = ", ".join(f"{name} ({why})" if (why := listed.closed[name]) else name for name in begins)
+        remedy = "Name its patient in a table of slides: --table FILE (slide_id,specimen,patient_id)."
+        problems.append(Problem(f"{folder}/{path}", "a name that begins with one patient_id", got, remedy))
+    if not begins:
+        alike = [name for end in ends for name in listed.alike.get(_plain(slide[:end]), ())]
+        return match("", f"name; {ALIKE} {', '.join(alike)}" if alike else "name")
+    if len(begins) > 1:
+        return match("", "name")
+    return match(begins[0], "name begins with the patient_id" + by_specimen)
 
 
 def _barcode_specimen(slide: str) -> tuple[str, str]:
@@ -217,7 +252,7 @@ def _undecided(matches: list[Match], specimens: frozenset[str], folder: Path) ->
             continue  # the manifest itself names these slides
         files = ", ".join(f"{match.path} ({match.specimen or 'specimen not known'})" for match in found[:6])
         more = f", and {len(found) - 6} more" if len(found) > 6 else ""
-        remedy = "Say which specimen to keep; where it is not known, give a table of slides (slide_id,specimen)."
+        remedy = "Say which to keep: --specimen FFPE. Where it is not known, give --table FILE (slide_id,specimen)."
         problems.append(Problem(f"{folder}, patient {patient}", "slides of one known tissue", files + more, remedy))
     return problems
 
@@ -247,7 +282,7 @@ def _same_name(matches: list[Match], folder: Path) -> list[Problem]:
     seen: dict[str, str] = {}
     problems = []
     for match in matches:
-        if match.decision not in ("linked", "already there"):
+        if match.decision not in ("linked", _THERE):
             continue
         if match.slide_id in seen:
             got = f"{match.path} and {seen[match.slide_id]}"

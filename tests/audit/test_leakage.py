@@ -95,6 +95,16 @@ def test_a_slide_named_after_another_patient_of_the_cohort_is_a_warning(study: S
     assert "P0009" in finding.evidence[0]
 
 
+def test_a_slide_named_after_an_excluded_patient_whose_id_begins_alike_is_a_warning(study: Study) -> None:
+    study.ours["exclude"] = ""
+    study.ours.loc[9, ["patient_id", "slide_id", "path", "exclude"]] = ["P0003-2", "", "", "withdrew consent"]
+    assert not found(study.audit(), "slide-names-other-patient")
+    study.ours.loc[3, ["slide_id", "path"]] = ["P0003-2-a", "P0003-2-a.svs"]
+    finding = one(study.audit(), "slide-names-other-patient")
+    assert finding.rows == (5,)
+    assert finding.evidence == ("row 5: P0003-2-a of P0003 (P0003-2-a.svs): named after P0003-2",)
+
+
 def test_slides_named_by_a_scheme_of_their_own_are_no_contradiction(study: Study) -> None:
     study.ours["slide_id"] = [f"scan-{i}" for i in range(len(study.ours))]
     assert not found(study.audit(), "slide-names-other-patient")

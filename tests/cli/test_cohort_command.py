@@ -84,7 +84,8 @@ def test_slides_are_linked_each_match_written_down_and_patients_without_one_coun
     arguments = ("cohort", "link", manifest, "--slides", tmp_path / "slides", "--out", tmp_path / "linked.csv")
     said = command(*arguments)
     assert said.code == 1
-    assert "1  patients without a slide file" in said.out
+    assert "1  linked, specimen unknown" in said.out
+    assert "1  patient without a slide file" in said.out
     table = read_manifest(tmp_path / "linked.csv", "linked").table
     assert dict(zip(table["patient_id"], table["path"], strict=True)) == {"P1": "P1-21.svs", "P2": ""}
     assert "name begins with the patient_id" in (tmp_path / "linked.links.csv").read_text(encoding="utf-8")

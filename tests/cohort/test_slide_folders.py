@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from tapfm_eval.cohort.download import check_slides, download_list
-from tapfm_eval.cohort.link import link_slides, read_slide_table, write_links
+from tapfm_eval.cohort.link import SlideFacts, link_slides, read_slide_table, write_links
 from tapfm_eval.errors import ManifestError, SlideError
 
 ID = "0b3cff7b-bbe2-40ab-aee6-cb0554940eaa"
@@ -114,7 +114,7 @@ def test_one_slide_a_patient_is_linked_and_the_match_written_down(manifest_of, f
     links = link_slides(manifest, folder({"x/C3L-1-21.svs": b"1", "C3L-10.svs": b"2", "other.svs": b"3"}))
     assert [(match.path, match.patient_id, match.decision) for match in links.matches] == [
         ("C3L-10.svs", "C3L-10", "linked"),
-        ("other.svs", "", "no patient of the manifest without slides"),
+        ("other.svs", "", "no patient of the manifest"),
         ("x/C3L-1-21.svs", "C3L-1", "linked"),
     ]
     assert links.unmatched == ("C3N-2",)
@@ -171,6 +171,50 @@ def test_a_name_that_fits_two_patients_needs_a_table(manifest_of, folder):
     root = folder({"P-1-a.svs": b"1"})
     with pytest.raises(ManifestError, match="P, P-1"):
         link_slides(manifest, root)
+
+
+LIKE = "patient_id,slide_id,path,exclude,EGFR\nP1,,,,1\n{other}\nP7,,,,0\n"
+
+
+@pytest.mark.parametrize("other", ["P1-2,,,withdrew consent,0", "P1-2,P1-2-b,P1-2-b.svs,,0"])
+def test_a_slide_of_a_patient_who_is_closed_is_never_given_to_one_whose_id_begins_alike(manifest_of, folder, other):
+    """Who withdrew, or has slides already, still owns the files that begin with that id."""
+    manifest = manifest_of(LIKE.format(other=other))
+    root = folder(dict.fromkeys(("P1-a.svs", "P1-2-a.svs", "P1-2-b.svs", "P7.svs"), b""))
+    with pytest.raises(ManifestError) as caught:
+        link_slides(manifest, root, {"P7": SlideFacts("", "FFPE")})
+    assert "P1-2-a.svs: expected a name that begins with one patient_id, got P1, P1-2 (left out:" in str(caught.value)
+    named = {
+        name: SlideFacts(patient, "FFPE")
+        for name, patient in (("P1-a", "P1"), ("P1-2-a", "P1-2"), ("P1-2-b", "P1-2"), ("P7", ""))
+    }
+    links = link_slides(manifest, root, named)
+    assert {match.slide_id: match.patient_id for match in links.matches if match.decision == "linked"} == {
+        "P1-a": "P1",
+        "P7": "P7",
+    }
+    assert [match.decision.split(":")[0] for match in links.matches if match.slide_id == "P1-2-a"] == ["left out"]
+    assert [match.patient_id for match in links.matches if match.slide_id == "P1-2-a"] == ["P1-2"]
+
+
+def test_files_of_excluded_patients_are_recorded_with_the_reason(manifest_of, folder):
+    manifest = manifest_of("patient_id,slide_id,exclude\nA,,\nB,,withdrew consent\n")
+    links = link_slides(manifest, folder({"A-1.svs": b"", "B-1.svs": b""}))
+    assert [match.decision for match in links.matches] == ["linked", "left out: excluded, withdrew consent"]
+    assert links.table["slide_id"].tolist() == ["A-1", ""]
+
+
+def test_a_patient_counts_as_found_by_a_file_and_not_by_a_filled_cell(manifest_of, folder):
+    manifest = manifest_of(HEAD + f"A,A-1,A-1.svs,{ID.upper()},,,\nB,B-1,B-1.svs,,,,\n")
+    links = link_slides(manifest, folder({f"{ID}/A-1.svs": b""}))
+    assert [match.decision for match in links.matches] == ["already there"]
+    assert links.unmatched == ("B",)
+
+
+def test_an_id_that_is_written_otherwise_is_named_and_not_linked(manifest_of, folder):
+    links = link_slides(manifest_of(PATIENTS), folder({"c3l_10-21.svs": b""}))
+    assert (links.matches[0].patient_id, links.matches[0].decision) == ("", "no patient of the manifest")
+    assert links.matches[0].how == "name; written like C3L-10"
 
 
 def test_a_table_of_slides_may_name_the_patient(manifest_of, folder, tmp_path):
