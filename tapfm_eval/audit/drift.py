@@ -1,5 +1,6 @@
 """Parts of a split that differ, and external cohorts that differ from the development cohort."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -145,7 +146,7 @@ def _by_variable(differences: Iterable[Difference]) -> dict[str, list[Difference
 
 
 def _largest(differences: Sequence[Difference]) -> Difference:
-    return max(differences, key=lambda difference: abs(difference.smd))
+    return max(differences, key=lambda difference: -1.0 if math.isnan(difference.smd) else abs(difference.smd))
 
 
 def _numbers(difference: Difference) -> dict[str, float]:

@@ -32,8 +32,8 @@ class Difference:
     variable: str
     between: str  # `fold 2, train and test`
     level: str  # the category that differs most; empty for a number
-    smd: float  # standardised mean difference, second group less first; NaN where nothing varies
-    lower: float  # 95 % interval
+    smd: float  # standardised mean difference, second group less first; infinite where they overlap in nothing
+    lower: float  # 95 % interval; NaN where the difference is infinite
     upper: float
     p_value: float  # of the whole variable
     adjusted: float  # over the family that it was tested in; NaN before `adjusted_together`
@@ -49,9 +49,10 @@ class Difference:
     def said(self) -> str:
         """The difference as a line of evidence."""
         name = f"{self.variable}={self.level}" if self.level else self.variable
+        limits = "" if math.isinf(self.smd) else f" ({signed(self.lower)} to {signed(self.upper)})"
         return (
-            f"{name}, {self.between}: {self.counts}; standardised difference {signed(self.smd)} "
-            f"({signed(self.lower)} to {signed(self.upper)}); adjusted p {p_said(self.adjusted)} ({self.method})"
+            f"{name}, {self.between}: {self.counts}; standardised difference {signed(self.smd)}{limits}; "
+            f"adjusted p {p_said(self.adjusted)} ({self.method})"
         )
 
 
@@ -77,12 +78,12 @@ def p_said(p: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference for a line of evidence, with its sign.
+    """A difference for a line of evidence, with its sign; where groups overlap in nothing, no number says how far.
 
-    >>> signed(0.421), signed(-0.65)
-    ('+0.42', '−0.65')
+    >>> signed(0.421), signed(-0.65), signed(float("-inf"))
+    ('+0.42', '−0.65', 'complete')
     """
-    return f"{value:+.2f}".replace("-", "−")
+    return "complete" if math.isinf(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -115,7 +116,9 @@ def category_difference(
         return Difference(variable, between, "", math.nan, math.nan, math.nan, math.nan, math.nan, method, "none")
     shares = table / sizes[:, None]
     spread = np.sqrt((shares * (1 - shares)).mean(axis=0))
-    smds = np.divide(shares[1] - shares[0], spread, out=np.zeros(len(levels)), where=spread > 0)
+    apart = shares[1] - shares[0]
+    # all of one group and none of the other have the level: nothing spreads, and the difference has no end
+    smds = np.divide(apart, spread, out=np.where(apart == 0, 0.0, np.copysign(np.inf, apart)), where=spread > 0)
     at = int(np.abs(smds).argmax())
     lower, upper = _smd_limits(float(smds[at]), int(sizes[0]), int(sizes[1]))
     counts = f"{table[0, at]} of {sizes[0]} and {table[1, at]} of {sizes[1]}"
@@ -128,7 +131,8 @@ def number_difference(variable: str, between: str, first: "pd.Series[float]", se
     if min(len(a), len(b)) < 2:
         return Difference(variable, between, "", math.nan, math.nan, math.nan, math.nan, math.nan, "too few", "none")
     spread = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
-    smd = float(b.mean() - a.mean()) / spread if spread > 0 else 0.0
+    apart = float(b.mean() - a.mean())
+    smd = apart / spread if spread > 0 else math.copysign(math.inf, apart) if apart else 0.0
     lower, upper = _smd_limits(smd, len(a), len(b))
     p_value = float(stats.mannwhitneyu(a, b).pvalue)
     counts = f"mean {a.mean():.1f} of {len(a)} and {b.mean():.1f} of {len(b)}"
@@ -212,5 +216,7 @@ def _chi_squared(second: NDArray[np.intp], table: NDArray[np.intp]) -> NDArray[n
 
 
 def _smd_limits(smd: float, first: int, second: int) -> tuple[float, float]:
+    if math.isinf(smd):
+        return math.nan, math.nan
     half = normal_quantile(0.95) * math.sqrt((first + second) / (first * second) + smd**2 / (2 * (first + second)))
     return smd - half, smd + half

@@ -6,6 +6,7 @@ import pytest
 from audit_studies import Study, found
 from scipy import stats
 
+from tapfm_eval.audit.findings import audit_content
 from tapfm_eval.audit.tables import category_difference, number_difference, permutation_p, table_test
 
 CODES = ("split-drift", "cohort-shift")
@@ -63,6 +64,28 @@ def test_the_standardised_difference_of_shares_is_austins() -> None:
     assert abs(found_one.smd) == pytest.approx(0.6626, abs=1e-4)
     # Hedges and Olkin: sqrt(200 / 10000 + 0.6626^2 / 400) = 0.1452; 1.96 of it is 0.2845
     assert found_one.upper - found_one.smd == pytest.approx(0.2845, abs=1e-3)
+
+
+def test_groups_that_overlap_in_nothing_differ_completely_and_most_of_all(study: Study) -> None:
+    """No spread and different shares or means is the largest difference that there is, not the smallest."""
+    rng = np.random.default_rng(0)
+    category = category_difference("x", "p", pd.Series(["a", "b"] * 20), pd.Series(["c"] * 20), rng)
+    number = number_difference("x", "p", pd.Series([50.0] * 20), pd.Series([70.0] * 20))
+    for difference in (category, number):
+        assert difference.smd == np.inf
+        assert "standardised difference complete; adjusted p" in difference.said
+    assert (category.level, category.counts) == ("c", "0 of 40 and 20 of 20")
+    assert number_difference("x", "p", pd.Series([50.0] * 20), pd.Series([50.0] * 20)).smd == 0
+    study.ours["scanner"] = np.where(study.ours["block"] == "0", "A", np.where(study.ours["age"] == "50", "C", "B"))
+    drifted = next(f for f in found(study.audit(), "split-drift") if f.where.endswith("scanner"))
+    assert "the largest standardised difference is complete" in drifted.what
+    assert audit_content([drifted], {})["findings"][0]["numbers"]["standardised_difference"] is None
+
+
+def test_a_cohort_of_another_specimen_throughout_differs_completely(study: Study) -> None:
+    study.ours["specimen"], study.theirs["specimen"] = "FFPE", "frozen"
+    shift = next(f for f in found(study.audit(), "cohort-shift") if f.where.endswith("specimen"))
+    assert "standardised difference complete." in shift.what
 
 
 def test_small_counts_are_tested_exactly() -> None:
