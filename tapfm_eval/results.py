@@ -310,6 +310,7 @@ class BaselineDifference:
     part: StudyPart
     reference_cohort: str
     reference_part: StudyPart
+    level: str  # whose share the sign speaks of, where there are two; else empty
     smd: float  # of means or shares for one number or two levels, signed; Mahalanobis length for more levels
 
 

@@ -30,6 +30,11 @@ class Variable:
     values: pd.Series  # index (cohort, patient_id): floats, NaN unknown; or levels, empty unknown
     levels: tuple[str, ...]  # in the order of the table; empty for a number
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """All levels but one, whose share follows from the others': the second of a target, the last of others."""
+        return self.levels[1:] if self.levels[-1:] == (MUTATED,) else self.levels[:-1]
+
 
 def baseline(
     protocol: Protocol, cohorts: Mapping[str, Cohort], lost: Mapping[str, frozenset[str]]
@@ -57,16 +62,17 @@ def baseline(
         if reference not in variable.values.index.get_level_values(0):
             continue
         first = _of(variable, reference, members[reference][within])
+        sided = variable.counted[0] if len(variable.levels) == 2 else ""
         for name, parts in members.items():
             if name not in variable.values.index.get_level_values(0):
                 continue
             for part, patients in parts.items():
                 if (name, part) != (reference, within):
                     smd = standardised_difference(variable, first, _of(variable, name, patients))
-                    differences.append(BaselineDifference(variable.name, name, part, reference, within, smd))
+                    differences.append(BaselineDifference(variable.name, name, part, reference, within, sided, smd))
         if within == "all":
             smd = _largest_over_folds(variable, cohorts[reference], members[reference]["all"])
-            differences.append(BaselineDifference(variable.name, reference, "test", reference, "train", smd))
+            differences.append(BaselineDifference(variable.name, reference, "test", reference, "train", sided, smd))
     return tuple(rows), tuple(differences)
 
 
@@ -74,8 +80,8 @@ def standardised_difference(variable: Variable, first: "pd.Series[float]", secon
     """How far two groups differ in units of their spread: second less first; unknown values are left out.
 
     A number: difference of means over the root of the mean variance (Austin 2009). A category: the same of shares,
-    with the Mahalanobis distance over all levels but one where there are more than two (Yang and Dalton 2012). NaN
-    where a group is empty, the groups share no level, or nothing varies but the means differ.
+    of the first level (of a target: of the mutated), or where there are more than two the Mahalanobis distance over
+    all levels but one, which has no sign (Yang and Dalton 2012). NaN where a group is empty, the groups share no level, or nothing varies but the means differ.
 
     Sources: Austin 2009, doi:10.1002/sim.3697; Yang and Dalton 2012, SAS Global Forum, paper 335-2012.
     """
@@ -89,7 +95,7 @@ def standardised_difference(variable: Variable, first: "pd.Series[float]", secon
         known = values[values != ""]
         if known.empty:
             return math.nan
-        shares.append(np.array([(known == level).mean() for level in variable.levels[-1:0:-1]], dtype=np.float64))
+        shares.append(np.array([(known == level).mean() for level in variable.counted], dtype=np.float64))
     p, q = shares
     if set(first) & set(second) <= {""}:
         return math.nan  # such as the sites of two cohorts

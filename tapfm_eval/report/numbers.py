@@ -139,6 +139,11 @@ def text_cell(text: str) -> Cell:
     return Cell(visible(text), (text,))
 
 
+def covariate_name(name: str) -> str:
+    """A covariate as a reader knows it, in every section alike: `mpp` is `scan, µm/px`."""
+    return {"mpp": "scan, µm/px", "pack_years": "pack-years"}.get(name, name)
+
+
 def count_cell(number: int) -> Cell:
     """A cell with a whole number."""
     return Cell(count(number), (number,), float(number))

@@ -543,9 +543,9 @@ def _baseline_differences() -> Iterator[BaselineDifference]:
     compared: tuple[tuple[str, StudyPart], ...] = (
         ("tcga-luad", "validation"), ("tcga-luad", "test"), ("cptac-luad", "external"),
     )  # fmt: skip
-    for i, variable in enumerate(("EGFR", "age", "stage")):
+    for i, (variable, level) in enumerate((("EGFR", "mutated"), ("age", ""), ("stage", ""))):
         for cohort, part in compared:
-            yield BaselineDifference(variable, cohort, part, "tcga-luad", "train", 0.11 * i - 0.1)
+            yield BaselineDifference(variable, cohort, part, "tcga-luad", "train", level, 0.11 * i - 0.1)
 
 
 def _subgroup(variable: str, level: str, target: str, arm: str, drawn: Scores, share: float) -> SubgroupResult:

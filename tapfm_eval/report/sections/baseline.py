@@ -2,14 +2,14 @@
 
 import math
 
+from tapfm_eval.analysis.subgroups import UNKNOWN
 from tapfm_eval.report.blocks import Block, Cell, Column, RowGroup, Section, Table
-from tapfm_eval.report.numbers import count, fixed, percent, signed, text_cell, visible
+from tapfm_eval.report.numbers import count, covariate_name, fixed, percent, signed, text_cell, visible
 from tapfm_eval.report.scope import Scope
 from tapfm_eval.results import BaselineDifference, BaselineRow
 
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External", "all": "All folds"}
 _KEPT = ("", "mutated")  # shown where nobody has them; other levels are those of another cohort
-_NAMES = {"mpp": "scan, µm/px", "pack_years": "pack-years"}
 
 
 def baseline_section(scope: Scope) -> Section | None:
@@ -36,19 +36,24 @@ def _table(scope: Scope, cohort: str) -> Table:
     columns += [Column("Largest SMD in a fold", (f"{part}_smd_largest_over_folds",), "number", 1.0) for part in folds]
     order = [*(part for part in parts for _ in (0, 1)), *folds]
     rows = []
-    told: set[str] = set()
-    for variable, level in dict.fromkeys((row.variable, row.level) for row in own if row.count or row.level in _KEPT):
-        found = {row.part: row for row in own if (row.variable, row.level) == (variable, level)}
-        first = variable not in told
-        told.add(variable)
-        cells = [text_cell(_label(variable, level))]
-        for position, part in enumerate(order):
-            is_value = part in parts and position % 2 == 0
-            if is_value:
-                cells.append(_value(found.get(part)))
-            elif part in compared:
-                cells.append(_smd(differences, variable, part) if first else Cell("", (math.nan,)))
-        rows.append(tuple(cells))
+    for variable in dict.fromkeys(row.variable for row in own):
+        sided = {d.level for d in differences if d.variable == variable} - {""}
+        shown = _levels([row for row in own if row.variable == variable], sided)
+        with_difference = next(iter(sided), shown[0] if shown else "")
+        for level in shown:
+            found = {row.part: row for row in own if (row.variable, row.level) == (variable, level)}
+            cells = [text_cell(_label(variable, level))]
+            for position, part in enumerate(order):
+                if part in parts and position % 2 == 0:
+                    cells.append(_value(found.get(part)))
+                elif part in compared:
+                    has_sign = bool(sided) or level == ""
+                    cells.append(
+                        _smd(differences, variable, part, has_sign=has_sign)
+                        if level == with_difference
+                        else Cell("", (math.nan,))
+                    )
+            rows.append(tuple(cells))
     return Table(
         f"characteristics-{cohort}",
         f"Characteristics of the patients, {visible(cohort)}",
@@ -56,6 +61,13 @@ def _table(scope: Scope, cohort: str) -> Table:
         (RowGroup("", tuple(rows)),),
         note=_note(differences, folds=bool(folds)),
     )
+
+
+def _levels(rows: list[BaselineRow], sided: set[str]) -> list[str]:
+    """The levels that a table shows, in its order: those that somebody has, and the one that a sign speaks of."""
+    shown = dict.fromkeys(row.level for row in rows)
+    there = {row.level for row in rows if row.count or row.level in _KEPT} | sided
+    return sorted((level for level in shown if level in there), key=lambda level: level == UNKNOWN)
 
 
 def _note(differences: list[BaselineDifference], *, folds: bool) -> str:
@@ -66,16 +78,22 @@ def _note(differences: list[BaselineDifference], *, folds: bool) -> str:
     against = {(d.reference_cohort, d.reference_part) for d in differences if d.part != "test" or not folds}
     for cohort, part in sorted(against):
         whom = "all patients" if part == "all" else "the training patients"
-        note += f" SMD: standardised mean difference from {whom} of {visible(cohort)}, over all levels of a category."
+        note += f" SMD: standardised mean difference from {whom} of {visible(cohort)}."
+    if any(not math.isnan(d.smd) for d in differences):
+        note += (
+            " The sign of an SMD is that of this part less the other, for the level on whose line it stands; of three "
+            "levels or more it is a length over all of them and has no sign."
+        )
     if folds:
         note += " Largest SMD in a fold: between the test and the training part of that fold where it is largest."
     return note + " Above 0.1 in size a difference is often called relevant."
 
 
 def _label(variable: str, level: str) -> str:
-    name = _NAMES.get(variable, variable)
+    name = covariate_name(variable)
     name = name if name[:1].isupper() else name[:1].upper() + name[1:]
-    return f"{name}: {level}" if level else f"{name}, median (quartiles)"
+    years = ", years" if variable == "age" else ""
+    return f"{name}: {level}" if level else f"{name}{years}, median (quartiles)"
 
 
 def _value(row: BaselineRow | None) -> Cell:
@@ -87,12 +105,14 @@ def _value(row: BaselineRow | None) -> Cell:
         values = (row.median, row.lower_quartile, row.upper_quartile)
         short = [fixed(value, 0 if abs(value) >= 10 else 1) for value in values]
         return Cell(f"{short[0]} ({short[1]}–{short[2]})", values, row.median)
-    of = row.patients if row.level == "unknown" else row.known
+    of = row.patients if row.level == UNKNOWN else row.known
     share = row.count / of if of else math.nan
     text = count(row.count) if math.isnan(share) else f"{count(row.count)} ({percent(share)})"
     return Cell(text, (row.count, share, math.nan), float(row.count))
 
 
-def _smd(differences: list[BaselineDifference], variable: str, part: str) -> Cell:
+def _smd(differences: list[BaselineDifference], variable: str, part: str, *, has_sign: bool) -> Cell:
     found = next((d.smd for d in differences if (d.variable, d.part) == (variable, part)), math.nan)
-    return Cell("–" if math.isnan(found) else signed(found, 2), (found,), None if math.isnan(found) else found)
+    if math.isnan(found):
+        return Cell("–", (found,))
+    return Cell(signed(found, 2) if has_sign else fixed(found, 2), (found,), found)
