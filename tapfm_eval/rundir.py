@@ -248,8 +248,14 @@ def looks(folder: RunFolder) -> tuple[Look, ...]:
             for other in others if isinstance(others, list) else ():
                 if isinstance(other, dict):
                     found[Look(str(other.get("time")), str(other.get("run")), str(other.get("what")))] = None
-            found[Look(str(event.get("time")), folder.root.name, str(event.get("what", "all units")))] = None
+            found[_own_look(folder, event)] = None
     return tuple(sorted(found, key=lambda look: look.time))
+
+
+def _own_look(folder: RunFolder, event: Mapping[str, object]) -> Look:
+    """A look as the run's journal tells it, under the name that the run had then: a folder may be renamed or copied."""
+    run = event.get("run", folder.root.name)
+    return Look(str(event.get("time")), str(run), str(event.get("what", "all units")))
 
 
 def looks_of_others(folder: RunFolder) -> tuple[Look, ...]:
@@ -258,5 +264,5 @@ def looks_of_others(folder: RunFolder) -> tuple[Look, ...]:
     for other in sorted(folder.root.parent.glob("*/journal.jsonl")):
         if other.parent != folder.root and not other.parent.name.startswith("rehearsal-"):
             beside = RunFolder(other.parent)
-            found += [look for look in looks(beside) if look.run == beside.root.name]
+            found += [_own_look(beside, event) for event in beside.events() if event["event"] == LOOKED]
     return tuple(sorted(found, key=lambda look: look.time))

@@ -52,6 +52,27 @@ def test_the_looks_of_runs_beside_it_under_the_same_version_count_and_rehearsals
     assert [look.run for look in looks(RunFolder(tmp_path / "first"))] == ["first"]
 
 
+def test_a_look_keeps_the_name_of_its_run_when_the_folder_is_renamed(tmp_path: Path) -> None:
+    _announce_look(RunFolder(tmp_path / "first"), [A])
+    (tmp_path / "first").rename(tmp_path / "unpacked")
+    _announce_look(RunFolder(tmp_path / "second"), [A])
+    assert [look.run for look in looks(RunFolder(tmp_path / "unpacked"))] == ["first"]
+    assert [look.run for look in looks(RunFolder(tmp_path / "second"))] == ["first", "second"]
+
+
+@pytest.mark.timeout(600)
+def test_a_copy_of_a_run_under_another_name_verifies_although_it_shows_two_looks(
+    finished: Path, tmp_path: Path
+) -> None:
+    root = Path(copytree(finished, tmp_path / "run"))
+    for _ in range(2):
+        _announce_look(RunFolder(root), [A])
+        predicted(RunFolder(root), A)
+    write_analysis(root, formats=("html",))
+    assert "run run (a, seed 1, fold 0 once more)" in (root / "report.html").read_text(encoding="utf-8")
+    assert verify_run(Path(copytree(root, tmp_path / "unpacked"))).mismatches == ()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_report_shows_a_second_look_and_says_nothing_of_a_first(finished: Path, tmp_path: Path, count: int) -> None:
     root = Path(copytree(finished, tmp_path / "run"))

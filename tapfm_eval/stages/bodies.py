@@ -163,7 +163,7 @@ def _announce_look(folder: RunFolder, todo: "Sequence[Unit]") -> None:
     if not announced:
         if todo:
             others = [asdict(look) for look in looks_of_others(folder)]
-            folder.journal(LOOKED, units=len(todo), what="all units", others=others)
+            folder.journal(LOOKED, run=folder.root.name, units=len(todo), what="all units", others=others)
         return
     made = Counter(str(event.get("unit")) for event in events if event["event"] == PREDICTED)
     asked: Counter[str] = Counter()
@@ -172,7 +172,8 @@ def _announce_look(folder: RunFolder, todo: "Sequence[Unit]") -> None:
         asked.update(map(str, names) if isinstance(names, list) else ())
     again = [str(unit) for unit in todo if made[str(unit)] > asked[str(unit)]]
     if again:
-        folder.journal(LOOKED, units=len(again), what=f"{'; '.join(again)} once more", again=again)
+        what = f"{'; '.join(again)} once more"
+        folder.journal(LOOKED, run=folder.root.name, units=len(again), what=what, again=again)
 
 
 def _predict(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None:
