@@ -14,13 +14,20 @@ PACKAGES = (
     "torch", "timm", "openslide-python", "openslide-bin", "numpy", "scipy", "pandas", "scikit-learn", "statsmodels",
     "scikit-image", "h5py", "pydantic", "pandera", "matplotlib", "typst",
 )  # fmt: skip
+ABSENT = "not installed"
 
 
 def software() -> dict[str, str]:
-    """Versions of this suite, of Python and of the packages that decide numbers."""
+    """Versions of this suite, of Python and of the packages that decide numbers; `not installed` where one is absent.
+
+    `score`, `verify` and `report` do without torch and OpenSlide, which some systems have from elsewhere than a wheel.
+    """
     found = {"tapfm-eval": __version__, "python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in PACKAGES:
-        found[name] = metadata.version(name)
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ABSENT
     return found
 
 

@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,30 @@ from tapfm_eval.scoring.score import ScoreOutcome, score_predictions
 from tapfm_eval.verification import verify_run
 
 Row = tuple[str, int | None, float]
+ROOT = Path(__file__).resolve().parents[1]
+# Runs the command line as if all but the named packages of this project's dependencies were not installed.
+WITHOUT = """
+import importlib.metadata, sys
+kept, modules = sys.argv.pop(1).split(","), {"pyyaml": "yaml", "pillow": "PIL", "scikit-learn": "sklearn",
+    "scikit-image": "skimage", "openslide-python": "openslide", "openslide-bin": "openslide_bin"}
+names = [text.partition(">")[0] for text in importlib.metadata.requires("tapfm-eval") if "extra" not in text]
+hidden = set(names) - set(kept)
+assert "torch" in hidden
+absent = {modules.get(name, name) for name in hidden}
+class Hiding:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hiding())
+version = importlib.metadata.version
+def seen(name):
+    if name in hidden:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = seen
+from tapfm_eval.cli import main
+main()
+"""
 
 
 def patients(count: int = 60, *, seed: int = 4, shift: float = 1.5, unknown: int = 3) -> list[Row]:
@@ -258,3 +285,24 @@ def test_one_file_given_under_two_names_is_two_arms_and_twice_under_one_is_refus
     assert results["arms"] == ["a", "b"]
     with pytest.raises(InputError, match="--name first="):
         scored(tmp_path, file, file)
+
+
+def test_score_and_what_follows_need_no_more_packages_than_the_docs_say(tmp_path: Path) -> None:
+    said = re.search(r"^pip install (imagecodecs .*)$", (ROOT / "docs" / "score.md").read_text(encoding="utf-8"), re.M)
+    assert said is not None
+
+    def command(*words: str | Path) -> str:
+        packages = ",".join(said.group(1).split())
+        arguments = [sys.executable, "-c", WITHOUT, packages, *map(str, words)]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    command("score", plain_file(tmp_path / "mine.csv", patients()))
+    (folder,) = (tmp_path / "reports" / "scored").iterdir()
+    assert (folder / "report.pdf").is_file()
+    assert '"torch": "not installed"' in (folder / "provenance.json").read_text(encoding="utf-8")
+    assert "Everything matches" in command("verify", folder)
+    assert "Report: " in command("report", folder)
+    assert "Compared on up to 57" in command("compare", folder, folder, "--arms", "mine=mine")
+    assert "warning" in command("audit", ROOT / "cohorts" / "tcga-luad" / "manifest.csv", "--targets", "EGFR")
