@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tapfm_eval.audit.confounding import audit_confounding
 from tapfm_eval.audit.drift import audit_shift, audit_split
-from tapfm_eval.audit.findings import Finding, in_order
+from tapfm_eval.audit.findings import Finding, in_order, standing_errors
 from tapfm_eval.audit.gather import Gathered, refusal
 from tapfm_eval.audit.leakage import audit_leakage
 from tapfm_eval.audit.precision import audit_precision, audit_primary, audit_selection
@@ -57,7 +57,7 @@ def audit_subjects(
         for external in (subject for subject in subjects if subject.role == "external"):
             findings += audit_shift(development, external, seed)
     findings += audit_primary(protocol, subjects)
-    if not any(finding.severity == "error" for finding in findings):
+    if not standing_errors(findings, (override.finding for override in protocol.overrides)):
         findings += [refusal(problem) for problem in gathered.refused]  # `run` would refuse: never call that clean
     return in_order([*findings, *unused_overrides(protocol, findings)])
 

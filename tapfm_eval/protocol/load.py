@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tapfm_eval.errors import Problem, ProtocolError
-from tapfm_eval.protocol.schema import FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
+from tapfm_eval.protocol.schema import BINDING, FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
 
 MAX_BYTES = 1_000_000
 _UNIONS = frozenset(
@@ -296,13 +296,17 @@ def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Pr
 
 
 def _overrides(path: Path, protocol: Protocol, findings: Collection[str] | None) -> Iterable[Problem]:
-    """Overrides of findings that do not exist, or that are accepted twice."""
+    """Overrides of findings that do not exist, that nobody can accept, or that are accepted twice."""
     codes = [override.finding for override in protocol.overrides]
     for i, code in enumerate(codes):
         if findings is not None and code not in findings:
             near = difflib.get_close_matches(code, list(findings), n=1)
             remedy = f"Did you mean `{near[0]}`?" if near else "`tapfm-eval audit` prints the code of each finding."
             yield Problem(f"{path}, overrides[{i}].finding", "the code of an audit finding", shorten(code), remedy)
+        elif code in BINDING:
+            expected = "a finding that can be accepted: faults of the files cannot, no run could load them"
+            remedy = "Take the override out, and mend what the audit finds."
+            yield Problem(f"{path}, overrides[{i}].finding", expected, shorten(code), remedy)
         elif code in codes[:i]:
             yield Problem(f"{path}, overrides[{i}].finding", "each finding once", shorten(code), "Unite the reasons.")
 

@@ -374,13 +374,20 @@ class Failures(Record):
     """With `exclude`: the run stops when more than this share of a cohort's slides failed."""
 
 
+BINDING = frozenset({
+    "manifest-fault", "split-fault", "label-fault", "label-conflict", "column-missing", "cohort-empty", "study-refused",
+    "slide-missing",
+})  # fmt: skip
+"""Codes of audit findings that nobody can accept: what they find cannot be loaded, so that no reason makes it run."""
+
+
 class Override(Record):
     """An audit finding that the study accepts knowingly; printed on the report."""
 
     finding: str
-    """Code of the finding, as `tapfm-eval audit` prints it."""
+    """Code of the finding, as `tapfm-eval audit` prints it; faults of the files cannot be accepted."""
     reason: Annotated[str, StringConstraints(min_length=10, max_length=2000)]
-    """Why it is accepted."""
+    """Why it is accepted, in at least 10 characters."""
 
 
 class Rehearsal(Record):

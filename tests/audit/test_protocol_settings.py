@@ -1,13 +1,19 @@
 """Backbones that know the patients, licences, and settings that let test patients choose."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from audit_studies import CLEAN_CARD, Study, found, one
+import yaml
+from audit_studies import CLEAN_CARD, PROTOCOL, Study, found, one
 
-from tapfm_eval.audit.findings import standing_errors
+from tapfm_eval.audit.findings import KINDS, standing_errors
 from tapfm_eval.audit.protocol import intended
+from tapfm_eval.backbones.cards import CARDS
+from tapfm_eval.errors import ProtocolError
+from tapfm_eval.protocol.load import read_protocol
+from tapfm_eval.protocol.schema import BINDING
 
 CODES = ("cohort-not-supplied", "backbone-saw-cohort", "backbone-undisclosed",
          "licence-forbids-use", "licence-restricts", "selects-on-test",
@@ -97,6 +103,28 @@ def test_a_primary_endpoint_on_the_development_cohort_is_a_warning(study: Study)
     assert one(study.audit(), "primary-on-development").severity == "warning"
     study.protocol["analysis"] = {"primary": {**primary, "cohort": "theirs"}}
     assert not found(study.audit(), "primary-on-development")
+
+
+def test_an_accepted_error_does_not_hide_that_a_run_refuses_the_cohorts(study: Study) -> None:
+    study.theirs.loc[5, "patient_id"] = study.ours.loc[7, "patient_id"]
+    accepted = "patient-in-two-cohorts"
+    study.protocol = {"overrides": [{"finding": accepted, "reason": "known to the board"}]}
+    standing = standing_errors(study.audit(), [accepted])
+    assert [(error.code, "cohorts without a patient in common" in error.what) for error in standing] == [
+        ("study-refused", True)
+    ]
+
+
+@pytest.mark.parametrize("code", sorted(BINDING))
+def test_what_cannot_be_loaded_cannot_be_accepted(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "p.yaml"
+    plan = {**PROTOCOL, "overrides": [{"finding": code, "reason": "known to the board"}]}
+    path.write_text(yaml.safe_dump(plan), encoding="utf-8")
+    assert code in KINDS
+    with pytest.raises(ProtocolError, match="faults of the files cannot"):
+        read_protocol(path, backbones=CARDS, findings=KINDS)
+    path.write_text(path.read_text().replace(code, "patient-two-ids"), encoding="utf-8")
+    assert read_protocol(path, backbones=CARDS, findings=KINDS).overrides[0].finding == "patient-two-ids"
 
 
 def test_an_override_accepts_its_errors_and_an_idle_one_is_noted(study: Study) -> None:
