@@ -16,7 +16,7 @@ from tapfm_eval.protocol.schema import Protocol
 
 # what other checks say of the same fault, in their own words
 _SAID_ELSEWHERE = ("cohorts without a patient in common", "patients in the study", " patients with a known label",
-                   "0, 1 or empty", "one label of ", "a column ")  # fmt: skip
+                   "0, 1 or empty", "one label of ", "one value for the patient", "a column ")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

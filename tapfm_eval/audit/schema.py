@@ -75,7 +75,7 @@ def split_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
 
 
 def audit_rows(subject: Subject) -> tuple[Finding, ...]:
-    """Covariates in which rows of one patient differ."""
+    """Covariates in which rows of one patient differ; an error in a subgroup, which needs every patient in one level."""
     columns: dict[str, list[str]] = {}
     rows: dict[str, set[int]] = {}
     for conflict in subject.conflicts:
@@ -85,9 +85,14 @@ def audit_rows(subject: Subject) -> tuple[Finding, ...]:
     return tuple(
         Finding(
             code="covariate-conflict",
-            severity="warning",
+            severity="error" if column in subject.subgroups else "warning",
             where=f"{subject.where}, column {column}",
-            what=f"Rows of {counted(len(said), 'patient')} differ in {column}; the value of the first slide stands.",
+            what=f"Rows of {counted(len(said), 'patient')} differ in {column}"
+            + (
+                ", a subgroup of the analysis."
+                if column in subject.subgroups
+                else "; the value of the first slide stands."
+            ),
             evidence=lines(said),
             remedy="Give all rows of a patient the same value.",
             rows=tuple(sorted(rows[column])),

@@ -33,6 +33,7 @@ class Subject:
     conflicts: tuple[CovariateConflict, ...]
     split: Split | None
     clinical: tuple[str, ...]  # covariates of the patient to look at, the protocol's subgroups among them
+    subgroups: frozenset[str]  # the covariates that the protocol breaks results down by
     studied: pd.Index  # the patients with a known label of a target and, where there is a split, a place in it
     parts: Mapping[int, Mapping[str, pd.Index]]  # fold -> train, validation, test -> studied patients
 
@@ -114,6 +115,7 @@ def make_subject(
             conflicts=covariates.conflicts,
             split=split,
             clinical=tuple(name for name in clinical if name not in (*SCAN, "site")),
+            subgroups=frozenset(subgroups),
             studied=studied,
             parts=_parts(split, studied),
         ),

@@ -88,13 +88,32 @@ def test_a_study_that_is_refused_for_another_reason_says_so(study: Study) -> Non
     assert "ploidy" in one(study.audit(), "study-refused").evidence[0]
 
 
-def test_a_subgroup_in_which_rows_of_a_patient_differ_is_refused_as_in_a_run(study: Study) -> None:
+@pytest.mark.parametrize("also", ["nothing", "a label that is none", "a stale split"])
+def test_a_subgroup_in_which_rows_of_a_patient_differ_is_an_error_at_once(study: Study, also: str) -> None:
+    """`run` would refuse it: other faults of the cohort must not hide that until they are mended."""
     study.ours.loc[1, ["patient_id", "GENE", "OTHER"]] = ["P0000", *study.ours.loc[0, ["GENE", "OTHER"]]]
     study.ours.loc[1, "sex"] = "male"
     study.protocol = {"analysis": {"subgroups": ["sex"]}}
-    finding = one(study.audit(), "study-refused")
+    if also == "a label that is none":
+        study.ours.loc[9, "OTHER"] = "mut"
+    folder = study.write()
+    if also == "a stale split":
+        table = (folder / "split.csv").read_text(encoding="utf-8")
+        (folder / "split.csv").write_text(table.replace('"manifest_sha256": "', '"manifest_sha256": "0'))
+        study.write = lambda: folder  # type: ignore[method-assign]
+    findings = study.audit()
+    finding = next(f for f in found(findings, "covariate-conflict") if f.where.endswith("sex"))
     assert finding.severity == "error"
     assert "P0000" not in finding.where + finding.what
+    assert not found(findings, "study-refused")
+
+
+def test_a_subgroup_that_differs_is_refused_even_if_it_is_accepted(study: Study) -> None:
+    study.ours.loc[1, ["patient_id", "GENE", "OTHER"]] = ["P0000", *study.ours.loc[0, ["GENE", "OTHER"]]]
+    study.ours.loc[1, "sex"] = "male"
+    overrides = [{"finding": "covariate-conflict", "reason": "known to the board"}]
+    study.protocol = {"analysis": {"subgroups": ["sex"]}, "overrides": overrides}
+    assert one(study.audit(), "study-refused").severity == "error"
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
