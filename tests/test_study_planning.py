@@ -259,6 +259,18 @@ def test_the_graph_of_the_plan_is_that_of_the_run_and_takes_all_hours(luad: Stud
     assert eight.hours == next(found.hours for found in luad.makespans if found.count == 8)
 
 
+def test_slow_gpus_beside_fast_ones_may_delay_the_end_and_the_plan_says_so() -> None:
+    planned = plan_study(LUAD, gpus=["8xa100=0.4", "4"])
+    four, all_of_them = planned.makespans
+    assert (four.gpus, all_of_them.gpus) == ("4", "8 x a100 + 4")
+    assert four == plan_study(LUAD, gpus=["4"]).makespans[0]
+    assert four.hours < all_of_them.hours
+    assert any(note.startswith("With 4 alone the study ends earlier") for note in planned.notes)
+    # the fastest kind alone is left out where a unit does not fit it
+    (only,) = plan_study(LUAD, gpus=["1xt4=9", "4"]).makespans
+    assert only.count == 5
+
+
 def test_storage_is_what_the_files_weigh(tmp_path: Path, luad: StudyPlan) -> None:
     """A file of 10,000 tiles by each writer, against the bytes a tile that the plan counts."""
     count, card = 10_000, CARDS["uni"]
