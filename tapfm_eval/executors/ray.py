@@ -87,8 +87,9 @@ class RayExecutor:
         self._open.callback(ray.shutdown)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
         if self._address is None:
-            ray.init(num_cpus=self._cpus or os.cpu_count(), include_dashboard=False, _node_ip_address="127.0.0.1",
-                     object_store_memory=OBJECT_STORE_BYTES, **quiet)  # fmt: skip
+            # `local`, or Ray would look for a cluster that somebody else has started here, or once had
+            ray.init("local", num_cpus=self._cpus or os.cpu_count(), _node_ip_address="127.0.0.1",
+                     include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)  # fmt: skip
             return self
         try:
             _check_reachable(self._address)

@@ -1,6 +1,5 @@
 """Units side by side in worker processes of an embedded instance of Ray: `make test-ray`."""
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -23,14 +22,13 @@ QUIET = Reporter(quiet=True)
 
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    with RayExecutor(tmp_path_factory.mktemp("logs"), cpus=2) as made:
-        yield made
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv(
+            "RAY_ADDRESS", "127.0.0.1:1"
+        )  # of a cluster that somebody once had: no business of an embedded one
+        with RayExecutor(tmp_path_factory.mktemp("logs"), cpus=2) as made:
+            yield made
 
 
 def job(name: str, what: str = "write", *after: str, steps: int = 4) -> WorkUnit:
