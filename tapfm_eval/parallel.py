@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import BaseContext
@@ -28,6 +29,22 @@ def worker_context() -> BaseContext:
     return context
 
 
+def end_with_parent() -> None:
+    """To be called first in a worker process: it then ends with the process that started it, if that one is killed.
+
+    Its parent by number is the fork server, which lives as long as any worker does; so each waits for its true parent.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="waits for the parent's end", daemon=True).start()
+
+
 def started_by_torchrun() -> bool:
     """Whether this process is one of several that torchrun has started to share the tiles of every bag."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -44,7 +61,7 @@ def each(function: Callable[[Item], Result], items: Iterable[Item], workers: int
         yield from map(function, items)
         return
     context = worker_context()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         try:
             yield from pool.map(function, items, chunksize=1)
         except BaseException:

@@ -1,6 +1,6 @@
 """Runs the small study again and again, killing it at random moments until its predictions are there.
 
-    python tests/killed_study.py FOLDER KILLS SEED
+    python tests/killed_study.py FOLDER KILLS SEED WORKERS
     python tests/killed_study.py FOLDER together PROCESSES
 
 A process of its own that never computes anything: it imports everything once and forks a child for each session, so
@@ -26,8 +26,8 @@ from tapfm_eval import study
 from tapfm_eval.progress import Reporter
 
 
-def session(folder: Path, out: str) -> int:
-    """A child that runs the study; its process id."""
+def session(folder: Path, out: str, workers: int = 0) -> int:
+    """A child that runs the study with so many readers; its process id."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -35,7 +35,7 @@ def session(folder: Path, out: str) -> int:
             from dataclasses import replace
 
             os.dup2(os.open(folder / "sessions.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            options = replace(brief_options(folder), out=folder / out)
+            options = replace(brief_options(folder), out=folder / out, workers=workers)
             study.run_protocol(folder / "brief.yaml", options, Reporter(quiet=True))
             code = 0
         except BaseException:
@@ -52,9 +52,9 @@ def predictions_of(folder: Path, out: str) -> Path | None:
     return next((folder / out).glob("*/*/predictions.csv"), None)
 
 
-def run_until(folder: Path, out: str, seconds: float | None) -> str:
+def run_until(folder: Path, out: str, seconds: float | None, workers: int) -> str:
     """A session that ends by itself, by a kill after so many seconds, or once the predictions are there."""
-    child, started = session(folder, out), time.monotonic()
+    child, started = session(folder, out, workers), time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -86,11 +86,11 @@ def what_is_there(folder: Path, out: str) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def main(folder: Path, kills: int, seed: int, workers: int) -> dict[str, object]:
     """Kills until there were `kills` of them, in as many runs as that takes; the last is left alone to its end."""
     know_tiny()
     started = time.monotonic()
-    whole = run_until(folder, "undisturbed", None)
+    whole = run_until(folder, "undisturbed", None, workers)
     if whole != "predicted":
         raise SystemExit(f"the undisturbed run {whole}: {(folder / 'sessions.log').read_text()}")
     seconds = time.monotonic() - started
@@ -100,7 +100,7 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     while len(moments) < kills or not finished:
         finished = False
         delay = chance.uniform(0.01, longest) if len(moments) < kills else None
-        outcome = run_until(folder, f"killed-{runs}", delay)
+        outcome = run_until(folder, f"killed-{runs}", delay, workers)
         if outcome == "killed":
             left = what_is_there(folder, f"killed-{runs}")
             # sessions long enough to come further every other time, on any machine, and yet as many as were asked for
@@ -127,4 +127,4 @@ def together(folder: Path, count: int) -> None:
 if __name__ == "__main__" and sys.argv[2] == "together":
     together(Path(sys.argv[1]), int(sys.argv[3]))
 elif __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])), indent=1))
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:5])), indent=1))

@@ -18,9 +18,9 @@ def results_of(run: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for name in NAMES for path in root.rglob(name)}
 
 
-def killed(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def killed(folder: Path, kills: int, seed: int, workers: int = 0) -> dict[str, object]:
     small_study(folder)
-    command = [sys.executable, str(SCRIPT), str(folder), str(kills), str(seed)]
+    command = [sys.executable, str(SCRIPT), str(folder), str(kills), str(seed), str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
     assert done.returncode == 0, done.stderr
     said: dict[str, object] = json.loads(done.stdout)
@@ -46,6 +46,12 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
     # they came all along the way: before the first checkpoint, amid trainings, and amid predictions
     left = [kill["left"] for kill in said["kills"]]  # type: ignore[attr-defined]
     assert len(set(left)) > 12
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_kills_of_a_run_with_readers_change_no_byte_either(tmp_path: Path) -> None:
+    assert len(killed(tmp_path, 6, seed=4, workers=1)["kills"]) == 6  # type: ignore[arg-type]
 
 
 @pytest.mark.long

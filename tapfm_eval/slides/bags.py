@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from tapfm_eval.errors import Problem, SlideError
-from tapfm_eval.parallel import worker_context
+from tapfm_eval.parallel import end_with_parent, worker_context
 from tapfm_eval.slides.reader import SlideReader, TilePlan, open_reader
 from tapfm_eval.slides.tiles import TileGrid
 
@@ -204,6 +204,7 @@ def _loader(
             num_workers=workers,
             prefetch_factor=prefetch,
             collate_fn=_as_it_is,
+            worker_init_fn=_begin_worker,
             multiprocessing_context=worker_context(),
             generator=torch.Generator(),  # or the loader would draw its seed from torch's global generator
         )
@@ -223,6 +224,10 @@ def _until_dead(batches: Iterator[TileBatch | ReadFailure], workers: int) -> Ite
                 remedy="Most often memory or shared memory (/dev/shm) ran out: use fewer --workers or smaller bags.",
             )
         ) from error
+
+
+def _begin_worker(number: int) -> None:
+    end_with_parent()
 
 
 def _as_it_is(item: Any) -> Any:
