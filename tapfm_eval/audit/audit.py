@@ -10,6 +10,7 @@ from tapfm_eval.audit.leakage import audit_leakage
 from tapfm_eval.audit.precision import audit_precision, audit_primary, audit_selection
 from tapfm_eval.audit.protocol import audit_settings, unused_overrides
 from tapfm_eval.audit.schema import audit_columns, audit_emptiness, audit_rows
+from tapfm_eval.audit.sites import audit_sites
 from tapfm_eval.audit.specimens import audit_specimens
 from tapfm_eval.audit.subject import Subject, subjects_of
 from tapfm_eval.backbones.cards import BackboneCard
@@ -74,7 +75,7 @@ def audit_manifest(gathered: Gathered, slides: tuple[Finding, ...] = ()) -> tupl
 
 def _common(subjects: tuple[Subject, ...], level: float, seed: int) -> list[Finding]:
     """What can be checked with or without a protocol."""
-    findings = list(audit_leakage(subjects))
+    findings = [*audit_leakage(subjects), *audit_sites(subjects)]
     for subject in subjects:
         findings += [*audit_rows(subject), *audit_emptiness(subject), *audit_specimens(subject)]
         findings += [*audit_split(subject, seed), *audit_confounding(subject, seed), *audit_precision(subject, level)]

@@ -29,6 +29,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "patient-in-two-cohorts": "A patient is in two cohorts",
         "patient-two-ids": "A patient has two ids within a cohort",
         "patients-outside-split": "Labelled patients have no place in the split",
+        "not-tested-once": "Folds of a split do not test every patient once",
         "slide-names-other-patient": "A slide's name and its patient id disagree",
         "slide-in-two-cohorts": "A slide is in two cohorts",
         "slide-of-two-patients": "A slide is listed under two patients",

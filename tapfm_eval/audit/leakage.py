@@ -1,8 +1,10 @@
-"""Patients, slides and sites on two sides of a border that they must not cross."""
+"""Patients and slides on two sides of a border that they must not cross."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from tapfm_eval.audit.findings import Finding, counted, lines, listed
 from tapfm_eval.audit.identity import barcode, file_key, spelling
@@ -34,17 +36,13 @@ class _Slide:
 
 
 def audit_leakage(subjects: Sequence[Subject]) -> tuple[Finding, ...]:
-    """All findings about patients, slides and sites that are where they should not be."""
+    """All findings about patients and slides that are where they should not be."""
     slides = [_slides(position, subject) for position, subject in enumerate(subjects)]
     everything = [slide for found in slides for slide in found]
     findings = _shared_patients(subjects, everything) + _shared_slides(subjects, everything)
     for subject, found in zip(subjects, slides, strict=True):
         findings += _names(subject, found)
-        findings += _outside(subject) + _sites(subject)
-    development = [subject for subject in subjects if subject.role == "development"]
-    for subject in subjects:
-        if subject.role == "external":
-            findings += [finding for other in development for finding in _external_sites(subject, other)]
+        findings += _outside(subject) + _tested_once(subject)
     return tuple(findings)
 
 
@@ -304,55 +302,38 @@ def _outside(subject: Subject) -> list[Finding]:
     ]
 
 
-def _sites(subject: Subject) -> list[Finding]:
-    """Sites on two sides: a broken promise of a site-preserved split, and else worth a note."""
-    if subject.split is None or "site" not in subject.covariates:
+def _tested_once(subject: Subject) -> list[Finding]:
+    """Folds of one split that do not test every patient once: a fold written over another, rows that got lost.
+
+    Holdouts and imported splits draw test patients anew in each fold, or test few; folds that the protocol leaves out
+    are found elsewhere.
+    """
+    split = subject.split
+    if split is None or split.scheme not in ("kfold", "site-preserved") or len(split.folds) != split.meta.get("folds"):
         return []
-    site_of = subject.covariates["site"]
-    crossing: dict[int, list[str]] = {}
-    patients = 0
-    for fold in subject.split.folds:
-        parts = {part: set(site_of.loc[members]) - {""} for part, members in subject.parts[fold].items()}
-        shared = sorted(parts["test"] & (parts["train"] | parts["validation"]))
-        if shared:
-            crossing[fold] = shared
-            patients = max(patients, int(site_of.loc[subject.parts[fold]["test"]].isin(shared).sum()))
-    if not crossing:
+    tests = pd.Series(0, index=subject.studied)
+    places = pd.Series(0, index=subject.studied)
+    for parts in subject.parts.values():
+        tests[parts["test"]] += 1
+        places[[patient for members in parts.values() for patient in members]] += 1
+    never, often = tests.index[tests == 0], tests.index[tests > 1]
+    lost = places.index[places < len(split.folds)]
+    if not len(never) and not len(often) and not len(lost):
         return []
-    promised = subject.split.scheme == "site-preserved"
-    return [
-        Finding(
-            code="site-on-two-sides",
-            severity="error" if promised else "note",
-            where=str(subject.split.path),
-            what=f"Sites of test patients also train or select in {counted(len(crossing), 'fold')}"
-            + (", though the split calls itself site-preserved." if promised else ": the model may know the hospital."),
-            evidence=lines([f"fold {fold}: {listed(shared, 20)}" for fold, shared in crossing.items()]),
-            remedy="Make the split again with `tapfm-eval split --scheme site-preserved`.",
-            numbers={"folds": len(crossing), "test_patients_at_most": patients},
-        )
+    said = [
+        f"{counted(len(found), 'patient')} {what}: {listed([str(patient) for patient in found])}"
+        for found, what in ((never, "never tested"), (often, "tested more than once"), (lost, "missing from a fold"))
+        if len(found)
     ]
-
-
-def _external_sites(external: Subject, development: Subject) -> list[Finding]:
-    if "site" not in external.covariates or "site" not in development.covariates:
-        return []
-    ours, theirs = (
-        subject.covariates.loc[subject.studied, "site"].str.casefold() for subject in (development, external)
-    )
-    shared = sorted((set(ours) & set(theirs)) - {""})
-    if not shared:
-        return []
-    number = int(theirs.isin(shared).sum())
     return [
         Finding(
-            code="external-site-in-development",
+            code="not-tested-once",
             severity="warning",
-            where=f"{external.where}, column site",
-            what=f"{counted(len(shared), 'site')} of {external.name} ({counted(number, 'patient')}) "
-            f"{'is' if len(shared) == 1 else 'are'} in {development.name} too: these patients are not external.",
-            evidence=lines([f"site {site}: {int((theirs == site).sum())} patients" for site in shared]),
-            remedy="Exclude those rows from one of the cohorts, or read the external results without them.",
-            numbers={"sites": len(shared), "patients": number},
+            where=str(split.path),
+            what=f"Of {counted(len(tests), 'patient')} {len(never)} are tested never, {len(often)} more than once, and "
+            f"{len(lost)} are missing from a fold: pooled test results are not those of the cohort.",
+            evidence=tuple(said),
+            remedy="Make the split again with `tapfm-eval split`.",
+            numbers={"never": len(never), "more_than_once": len(often), "missing": len(lost)},
         )
     ]

@@ -75,7 +75,7 @@ def split_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
 
 
 def audit_rows(subject: Subject) -> tuple[Finding, ...]:
-    """Covariates in which rows of one patient differ; an error in a subgroup, which needs every patient in one level."""
+    """Covariates in which rows of one patient differ; an error in a subgroup, which wants one level a patient."""
     columns: dict[str, list[str]] = {}
     rows: dict[str, set[int]] = {}
     for conflict in subject.conflicts:

@@ -2,12 +2,12 @@
 
 import pandas as pd
 import pytest
-from audit_studies import Study, found, one
+from audit_studies import Study, found, one, three_folds
 
 CODES = (
     "patient-in-two-parts", "patient-in-two-cohorts", "patient-two-ids", "slide-names-other-patient",
     "slide-in-two-cohorts", "slide-of-two-patients", "slide-twice", "slide-same-name", "site-on-two-sides",
-    "external-site-in-development", "patients-outside-split",
+    "external-site-in-development", "patients-outside-split", "not-tested-once",
 )  # fmt: skip
 
 
@@ -70,9 +70,6 @@ def test_a_patient_under_two_ids_in_two_parts_is_an_error_and_in_one_part_a_warn
 
 
 def test_labelled_patients_without_a_place_in_the_split_are_counted(study: Study) -> None:
-    study.write()
-    from audit_studies import three_folds
-
     full = three_folds(study.ours)
     study.split = full[~full["patient_id"].isin(["P0001", "P0002"])]
     assert one(study.audit(), "patients-outside-split").numbers == {"patients": 2}
@@ -152,6 +149,48 @@ def test_an_external_site_that_is_in_development_too_is_a_warning(study: Study) 
     study.theirs.loc[:3, "site"] = "p-SITE0"
     finding = one(study.audit(), "external-site-in-development")
     assert finding.numbers == {"sites": 1, "patients": 4}
+
+
+@pytest.mark.parametrize("scheme", ["site-preserved", "kfold"])
+@pytest.mark.parametrize("lacking", ["some", "all", "column"])
+def test_a_site_that_nobody_knows_keeps_no_promise(study: Study, lacking: str, scheme: str) -> None:
+    study.scheme = scheme
+    if lacking == "column":
+        study.ours = study.ours.drop(columns="site")
+    else:
+        study.ours.loc[: 59 if lacking == "some" else len(study.ours), "site"] = ""
+    finding = one(study.audit_ours(), "site-on-two-sides")
+    assert finding.severity == ("error" if scheme == "site-preserved" else "note")
+    assert finding.numbers["unknown"] == (60 if lacking == "some" else len(study.ours))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_external_sites_that_nobody_knows_are_noted(study: Study, ours: bool) -> None:
+    study.scheme = "kfold"
+    table = study.ours if ours else study.theirs
+    table["site"] = ""
+    finding = one(study.audit(), "external-site-in-development")
+    assert finding.severity == "note"
+    assert "the sites of " + ("ours" if ours else "theirs") in finding.what
+
+
+def test_an_external_site_is_known_by_its_name_too(study: Study) -> None:
+    study.ours["site_name"] = study.ours["site"].map(lambda code: f"Hospital {code}")
+    study.theirs.loc[:3, "site"] = "hospital p-site0"
+    assert one(study.audit(), "external-site-in-development").numbers == {"sites": 1, "patients": 4}
+
+
+def test_folds_that_do_not_test_every_patient_once_are_a_warning(study: Study) -> None:
+    folds = three_folds(study.ours)
+    third = len(study.ours) // 3
+    study.split = pd.concat([folds[folds["fold"] != 1], folds[folds["fold"] == 0].assign(fold=1)])
+    finding = one(study.audit(), "not-tested-once")
+    assert finding.severity == "warning"
+    assert finding.numbers == {"never": third, "more_than_once": third, "missing": 0}
+    study.split = folds[(folds["patient_id"] != "P0005") | (folds["fold"] != 2)]
+    assert one(study.audit(), "not-tested-once").numbers == {"never": 0, "more_than_once": 0, "missing": 1}
+    study.scheme = "imported from CLAM"  # draws test patients anew in every fold
+    assert not found(study.audit(), "not-tested-once")
 
 
 def test_excluded_rows_share_nothing(study: Study) -> None:
