@@ -5,9 +5,12 @@ MUTED = "#5c646e"
 HAIRLINE = "#c6cbd1"
 FAINT = "#eef0f2"
 ACCENT = "#0b5c8f"
-ARM_COLOURS = (ACCENT, "#c9591a", "#12826c", "#a8528f", "#b08414", "#4a9bd1")  # told apart by colour-blind readers
+# Any two, and the ink, stay at least 12 apart (CIEDE2000) for protanopes, deuteranopes and tritanopes, on a light and on
+# a dark ground; a test computes it. Whoever sees no colour at all has dashes and shapes.
+ARM_COLOURS = (ACCENT, "#8e3a25", "#248860", "#c26c96", "#98871c", "#3a9cd2")
 WEIGHTS = ((226, 236, 245), (11, 92, 143), (6, 33, 56))  # red, green, blue of the least, middle and most weight
-LINE_STYLES = ((), (4.0, 1.6), (1.2, 1.4))  # an arm past the sixth takes its colour again, with dashes
+LINE_STYLES = ((), (5.0, 1.5), (1.3, 1.3), (5.0, 1.3, 1.3, 1.3))  # on and off, in line widths
+MARKERS = ("s", "o", "D", "^", "v", "p")  # one for each colour; hollow where the colours come again
 
 DARK_TWINS = {
     INK: "#e4e7eb",
@@ -15,11 +18,11 @@ DARK_TWINS = {
     HAIRLINE: "#3c434c",
     FAINT: "#22272d",
     ACCENT: "#6cb6e6",
-    "#c9591a": "#ec8a50",
-    "#12826c": "#4fc3a8",
-    "#a8528f": "#d68cc0",
-    "#b08414": "#dcb54c",
-    "#4a9bd1": "#9fd0f3",
+    "#8e3a25": "#ae6624",
+    "#248860": "#9ceead",
+    "#c26c96": "#d97da1",
+    "#98871c": "#b7a543",
+    "#3a9cd2": "#3a7ebe",
 }
 
 

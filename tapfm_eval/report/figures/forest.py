@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tapfm_eval.report.drawings import ForestPlot, ForestRow
-from tapfm_eval.report.figures.sheet import WIDTH, colour_of, sheet
+from tapfm_eval.report.figures.sheet import WIDTH, colour_of, marker_of, sheet
 from tapfm_eval.report.fitting import SMALL, fitted, width_of
 from tapfm_eval.report.numbers import fixed
 from tapfm_eval.report.palette import FAINT, HAIRLINE, INK, MUTED
@@ -88,6 +88,4 @@ def _interval(axes: Axes, row: ForestRow, y: float, frame: _Frame) -> None:
     if math.isfinite(row.lower) and math.isfinite(row.upper):
         limits = [frame.position(row.lower), frame.position(row.upper)]
         axes.plot(limits, [y, y], color=colour, lw=1.1, solid_capstyle="butt")
-    axes.plot(
-        [frame.position(row.value)], [y], marker="s", ms=4.4, mfc=colour, mec=colour, mew=0.6, ls="none", zorder=3
-    )
+    axes.plot([frame.position(row.value)], [y], ms=4.4, mew=0.8, zorder=3, **marker_of(row.style))

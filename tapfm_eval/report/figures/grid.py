@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tapfm_eval.report.drawings import CurveGrid, Panel, Span
+from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Span
 from tapfm_eval.report.figures.sheet import WIDTH, colour_of, dashes_of, sheet
 from tapfm_eval.report.fitting import SMALL, fitted, thinned, wrapped
 from tapfm_eval.report.numbers import fixed
@@ -113,6 +114,11 @@ def _tick(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def _dashes(grid: CurveGrid, curve: Curve) -> Any:
+    """Arms that share a panel differ in dashes too; in panels of one arm dashes mean what the caption says."""
+    return _DASHED if curve.dashed else dashes_of(curve.style) if grid.legend else "solid"
+
+
 def _contents(axes: Axes, grid: CurveGrid, panel: Panel) -> None:
     for band in panel.bands:
         axes.fill_between(band.x, band.lower, band.upper, color=colour_of(band.style), alpha=0.14, lw=0, zorder=1)
@@ -120,8 +126,8 @@ def _contents(axes: Axes, grid: CurveGrid, panel: Panel) -> None:
         x, y = thinned(curve.x, curve.y) if grid.unit_square else (curve.x, curve.y)
         width = 1.5 if curve.style == 0 and grid.unit_square else 0.9 if curve.style < 0 else 1.0
         axes.plot(
-            x, y, color=colour_of(curve.style), lw=width, ls=_DASHED if curve.dashed else dashes_of(curve.style),
-            solid_joinstyle="round", zorder=3 if curve.style == 0 else 2,
+            x, y, color=colour_of(curve.style), lw=width, ls=_dashes(grid, curve), solid_joinstyle="round",
+            zorder=3 if curve.style == 0 else 2,
         )  # fmt: skip
     for whisker in panel.whiskers:
         colour = colour_of(whisker.style)

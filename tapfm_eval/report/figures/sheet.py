@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
 from tapfm_eval.report.fitting import SIZE
-from tapfm_eval.report.palette import ARM_COLOURS, INK, LINE_STYLES
+from tapfm_eval.report.palette import ARM_COLOURS, INK, LINE_STYLES, MARKERS
 
 WIDTH = 468.0  # points; the width of the text on a page
 _MEASURED_WITH = "STIXGeneral"  # shipped with matplotlib; as wide as the fonts that readers will see
@@ -100,6 +100,14 @@ def colour_of(style: int) -> str:
 
 
 def dashes_of(style: int) -> Any:
-    """The line style of the arm in this position: colours come again with dashes."""
-    pattern = LINE_STYLES[max(style, 0) // len(ARM_COLOURS) % len(LINE_STYLES)]
+    """The line style of the arm in this position: unlike its neighbours', and unlike that of the same colour."""
+    place = max(style, 0)
+    pattern = LINE_STYLES[(place + place // len(ARM_COLOURS)) % len(LINE_STYLES)]
     return (0, pattern) if pattern else "solid"
+
+
+def marker_of(style: int) -> dict[str, Any]:
+    """The marker of the arm in this position: a shape for each colour, hollow where colours come again."""
+    colour, place = colour_of(style), max(style, 0)
+    face = colour if place // len(ARM_COLOURS) % 2 == 0 else "none"
+    return {"marker": MARKERS[place % len(MARKERS)], "mfc": face, "mec": colour, "ls": "none"}
