@@ -11,7 +11,7 @@ from tapfm_eval.audit.precision import audit_precision, audit_primary, audit_sel
 from tapfm_eval.audit.protocol import audit_settings, unused_overrides
 from tapfm_eval.audit.schema import audit_columns, audit_emptiness, audit_rows
 from tapfm_eval.audit.sites import audit_sites
-from tapfm_eval.audit.specimens import audit_specimens
+from tapfm_eval.audit.specimens import audit_preparation, audit_specimens
 from tapfm_eval.audit.subject import Subject, subjects_of
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.cohort.load import Cohort
@@ -56,7 +56,7 @@ def audit_subjects(
         findings += [*audit_columns(protocol, subject), *audit_selection(protocol, subject)]
     for development in (subject for subject in subjects if subject.role == "development"):
         for external in (subject for subject in subjects if subject.role == "external"):
-            findings += audit_shift(development, external, seed)
+            findings += [*audit_shift(development, external, seed), *audit_preparation(development, external)]
     findings += audit_primary(protocol, subjects)
     if not standing_errors(findings, (override.finding for override in protocol.overrides)):
         findings += [refusal(problem) for problem in gathered.refused]  # `run` would refuse: never call that clean

@@ -14,8 +14,13 @@ _CLINICAL = re.compile(
     r"|(guide|select|choose)s? (the )?(treatment|therapy)|routine (use|care)"
 )
 _COMMERCIAL = re.compile(r"commercial|\bsale\b|product")
-_RESEARCH = re.compile(r"research( and development)?( use)?|academic")
-_DENIED = re.compile(r"\b(not|no|non|never|without)\b")
+_RESEARCH_ONLY = re.compile(r"\bresearch( and development)?( use| purposes?)? only\b|\bonly (for|in) research\b")
+_DENIED = re.compile(
+    r"\b(not|never|nor)\b( [\w-]+){0,3}? (for|as|in|to|a|an|any)\b"  # not intended for, not to be used as a
+    r"|\bno (clinical|diagnostic|medical|commercial|product|model|routine|patient)"
+    r"|\bnon[- ]?(clinical|diagnostic|commercial)"
+    r"|\bwithout (any )?(clinical|diagnostic|commercial)"
+)
 
 
 def audit_settings(
@@ -133,7 +138,8 @@ def _licence(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]
 def intended(use: str) -> tuple[bool, bool]:
     """Whether a statement of intended use claims clinical use, and commercial use.
 
-    Sentences that deny (`not for clinical care`) or speak of research claim neither.
+    A sentence claims neither if it denies it (`not for clinical care`, `non-commercial`) or says `research use only`; a
+    word such as `research-grade` or `without delay` frees nothing.
 
     >>> intended("Research use. Triage of patients for confirmatory sequencing.")
     (False, False)
@@ -143,7 +149,7 @@ def intended(use: str) -> tuple[bool, bool]:
     claims = [
         sentence
         for sentence in re.split(r"[.;!?\n]+", use.casefold())
-        if not _DENIED.search(sentence) and not _RESEARCH.search(sentence)
+        if not _DENIED.search(sentence) and not _RESEARCH_ONLY.search(sentence)
     ]
     return any(_CLINICAL.search(c) for c in claims), any(_COMMERCIAL.search(c) for c in claims)
 

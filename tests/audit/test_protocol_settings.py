@@ -57,6 +57,11 @@ def test_a_card_that_says_nothing_leaves_a_private_cohort_undisclosed(study: Stu
         ("Diagnosis of EGFR mutations.", True, False),
         ("Guides treatment in routine care, as a commercial product.", True, True),
         ("Non-commercial, academic.", False, False),
+        ("Research-grade diagnostic device for clinical use.", True, False),
+        ("Used without delay to select therapy for patients.", True, False),
+        ("It shall not be used as a medical device. Research on tumours.", False, False),
+        ("No clinical use, and no commercial product.", False, False),
+        ("For research use only: how well diagnosis could be aided.", False, False),
     ],
 )
 def test_intended_use_is_told_from_its_denial(use: str, clinical: bool, commercial: bool) -> None:
