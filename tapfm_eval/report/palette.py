@@ -5,8 +5,8 @@ MUTED = "#5c646e"
 HAIRLINE = "#c6cbd1"
 FAINT = "#eef0f2"
 ACCENT = "#0b5c8f"
-# Any two, and the ink, stay at least 12 apart (CIEDE2000) for protanopes, deuteranopes and tritanopes, on a light and on
-# a dark ground; a test computes it. Whoever sees no colour at all has dashes and shapes.
+# Any two, and the ink, stay at least 12 apart (CIEDE2000) for protanopes, deuteranopes and tritanopes, on a light and
+# on a dark ground; a test computes it. Whoever sees no colour at all has dashes and shapes.
 ARM_COLOURS = (ACCENT, "#8e3a25", "#248860", "#c26c96", "#98871c", "#3a9cd2")
 WEIGHTS = ((226, 236, 245), (11, 92, 143), (6, 33, 56))  # red, green, blue of the least, middle and most weight
 LINE_STYLES = ((), (5.0, 1.5), (1.3, 1.3), (5.0, 1.3, 1.3, 1.3))  # on and off, in line widths

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.drawings import ForestGroup, ForestRow
 from tapfm_eval.report.numbers import (
     count,
     counted,
@@ -18,7 +18,7 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.forests import forest_figures
 from tapfm_eval.results import ComparisonResult
 from tapfm_eval.statistics.records import Comparison
 
@@ -152,25 +152,19 @@ def _figures(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -
             )
             for target in dict.fromkeys(result.target for result in own)
         ]
-        low, high = forest_span([row for group in groups for row in group.rows], step=0.05, floor=-1.0, ceiling=1.0)
-        paged = pages(groups, FOREST_ROWS)
-        for page_number, page in enumerate(paged, 1):
-            suffix = f"-{page_number}" if len(paged) > 1 else ""
-            figures.append(
-                Figure(
-                    id=f"differences-{number}-{part.id}{suffix}",
-                    caption=f"Differences in AUROC with {scope.interval}, not adjusted, {part.title}"
-                    + of_pages(page_number, len(paged)),
-                    alt=f"Forest plot of differences between arms in {part.title}. {forest_words(page)}",
-                    drawing=ForestPlot(
-                        groups=page,
-                        headers=("A − B", "Events / n", f"Difference ({scope.interval})"),
-                        axis="Difference in AUROC",
-                        reference=0.0,
-                        span=(min(low, -0.05), max(high, 0.05)),
-                    ),
-                )
-            )
+        figures += forest_figures(
+            scope,
+            groups,
+            name=f"differences-{number}-{part.id}",
+            caption=f"Differences in AUROC with {scope.interval}, not adjusted, {part.title}",
+            shows=f"differences between arms in {part.title}",
+            label="A − B",
+            measure="Difference",
+            axis="Difference in AUROC",
+            reference=0.0,
+            limits=(-1.0, 1.0),
+            step=0.05,
+        )
     return figures
 
 

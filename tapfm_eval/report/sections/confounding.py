@@ -3,10 +3,10 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table
-from tapfm_eval.report.drawings import ForestGroup, ForestPlot
+from tapfm_eval.report.drawings import ForestGroup
 from tapfm_eval.report.numbers import count_cell, estimate_cell, events_cell, number_cell, p_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.results import AddedValueResult, ControlResult, StratifiedResult
 
 _ALONE = 1  # colour of covariates without a score
@@ -53,25 +53,16 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         ]
         alone = [forest_row(scope, _alone(r.covariates), r.auroc, _ALONE) for r in own if r.target == target]
         groups.append(ForestGroup(visible(target), (*scored, *alone)))
-    every = [row for group in groups for row in group.rows]
-    low, high = forest_span(every, step=0.1, floor=0.0, ceiling=1.0)
-    paged = pages(groups, FOREST_ROWS)
-    return [
-        Figure(
-            id=f"controls-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"The score beside covariates without any slide, AUROC with {scope.interval}, {part.title}"
-            f"{of_pages(number, len(paged))}",
-            alt=f"Forest plot of the AUROCs of the score and of covariates alone in {part.title}. {forest_words(page)}",
-            drawing=ForestPlot(
-                groups=page,
-                headers=("", "Events / n", f"AUROC ({scope.interval})"),
-                axis="AUROC",
-                reference=0.5,
-                span=(min(low, 0.5), max(high, 0.5)),
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return forest_figures(
+        scope,
+        groups,
+        name=f"controls-{part.id}",
+        caption=f"The score beside covariates without any slide, AUROC with {scope.interval}, {part.title}",
+        shows=f"the AUROCs of the score and of covariates alone in {part.title}",
+        measure="AUROC",
+        axis="AUROC",
+        reference=0.5,
+    )
 
 
 def _controls(scope: Scope) -> Table:

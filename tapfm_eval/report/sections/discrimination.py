@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
-from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.drawings import ForestGroup, ForestRow
 from tapfm_eval.report.numbers import count, count_cell, estimate_cell, events_cell, fixed, text_cell, visible
 from tapfm_eval.report.published import published_macro, published_note, published_value
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.report.sections.roc import roc_figures
 from tapfm_eval.results import AurocResult, MacroResult
 
@@ -152,21 +152,13 @@ def _forests(scope: Scope, part: Part) -> list[Figure]:
         rows = tuple(forest_row(scope, m.arm, m.macro, scope.style(m.arm)) for m in macros)
         rows = tuple(ForestRow(r.label, "", r.text, r.value, r.lower, r.upper, r.style) for r in rows)
         groups.append(ForestGroup("Macro-average", rows))
-    every = [row for group in groups for row in group.rows]
-    low, high = forest_span(every, step=0.1, floor=0.0, ceiling=1.0)
-    paged = pages(groups, FOREST_ROWS)
-    return [
-        Figure(
-            id=f"forest-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"AUROC with {scope.interval}, {part.title}" + of_pages(number, len(paged)),
-            alt=f"Forest plot of AUROCs in {part.title}. {forest_words(page)}",
-            drawing=ForestPlot(
-                groups=page,
-                headers=("", "Events / n", f"AUROC ({scope.interval})"),
-                axis="AUROC",
-                reference=0.5,
-                span=(min(low, 0.5), max(high, 0.5)),
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return forest_figures(
+        scope,
+        groups,
+        name=f"forest-{part.id}",
+        caption=f"AUROC with {scope.interval}, {part.title}",
+        shows=f"AUROCs in {part.title}",
+        measure="AUROC",
+        axis="AUROC",
+        reference=0.5,
+    )

@@ -3,10 +3,10 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
-from tapfm_eval.report.drawings import ForestGroup, ForestPlot, ForestRow
+from tapfm_eval.report.drawings import ForestGroup, ForestRow
 from tapfm_eval.report.numbers import count, estimate_cell, estimate_text, events_cell, number_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.forests import forest_figures
 from tapfm_eval.results import AurocResult
 
 
@@ -74,25 +74,17 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
                 f"{visible(target)} (prevalence {prevalence:.2g})", tuple(_row(scope, r) for r in rows), prevalence
             )
         )
-    every = [row for group in groups for row in group.rows]
-    _, high = forest_span(every, step=0.1, floor=0.0, ceiling=1.0)
-    paged = pages(groups, FOREST_ROWS)
-    return [
-        Figure(
-            id=f"average-precision-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"Average precision with {scope.interval}, {part.title}{of_pages(number, len(paged))}. "
-            "Upright line: prevalence, which a guess would reach",
-            alt=f"Forest plot of average precisions in {part.title}. {forest_words(page)}",
-            drawing=ForestPlot(
-                groups=page,
-                headers=("", "Events / n", f"Precision ({scope.interval})"),
-                axis="Average precision",
-                reference=None,
-                span=(0.0, high),
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return forest_figures(
+        scope,
+        groups,
+        name=f"average-precision-{part.id}",
+        caption=f"Average precision with {scope.interval}, {part.title}",
+        shows=f"average precisions in {part.title}",
+        measure="Average precision",
+        axis="Average precision",
+        reference=None,
+        remark=". Upright line: prevalence, which a guess would reach",
+    )
 
 
 def _row(scope: Scope, result: AurocResult) -> ForestRow:

@@ -3,10 +3,10 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import ForestGroup, ForestPlot
+from tapfm_eval.report.drawings import ForestGroup
 from tapfm_eval.report.numbers import estimate_cell, events_cell, p_cell, p_text, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import FOREST_ROWS, forest_row, forest_span, forest_words, of_pages, pages
+from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.results import SubgroupResult
 
 
@@ -56,24 +56,16 @@ def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
                 tuple(forest_row(scope, result.level, result.auroc, 0) for result in levels),
             )
         )
-    low, high = forest_span([row for group in groups for row in group.rows], step=0.1, floor=0.0, ceiling=1.0)
-    paged = pages(groups, FOREST_ROWS)
-    return [
-        Figure(
-            id=f"subgroups-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"AUROC of {visible(scope.accent_arm)} for {visible(target)} in subgroups, {part.title}"
-            + of_pages(number, len(paged)),
-            alt=f"Forest plot of AUROCs in subgroups of {part.title}. {forest_words(page)}",
-            drawing=ForestPlot(
-                groups=page,
-                headers=("", "Events / n", f"AUROC ({scope.interval})"),
-                axis="AUROC",
-                reference=0.5,
-                span=(min(low, 0.5), max(high, 0.5)),
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return forest_figures(
+        scope,
+        groups,
+        name=f"subgroups-{part.id}",
+        caption=f"AUROC of {visible(scope.accent_arm)} for {visible(target)} in subgroups, {part.title}",
+        shows=f"AUROCs in subgroups of {part.title}",
+        measure="AUROC",
+        axis="AUROC",
+        reference=0.5,
+    )
 
 
 def _table(scope: Scope) -> Table:
