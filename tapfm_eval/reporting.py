@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,7 +146,7 @@ def _unit_result(path: Path) -> UnitResult:
         return UnitResult(
             chosen["arm"], chosen["seed"], chosen["fold"], chosen["epochs"], chosen["selected_epoch"],
             chosen["validation_auroc"], tuple(chosen["metric_targets"]), chosen["seconds"],
-            chosen["peak_memory_mb"],
+            chosen["peak_memory_mb"] or math.nan, chosen["memory_of"],
             tuple(float(row["train_loss"]) for row in history),
             tuple(float(row["validation_loss"]) for row in history),
             tuple(float(row["validation_auroc"]) for row in history),

@@ -325,8 +325,9 @@ class UnitResult:
     selected_epoch: int  # counted from 1
     validation_metric: float  # macro AUROC at the selected epoch
     metric_targets: tuple[str, ...]
-    seconds: float  # wall clock of training and selection; the only figure here that differs between runs
-    peak_memory_mb: float
+    seconds: float  # wall clock of training and selection; with the memory the only figure that differs between runs
+    peak_memory_mb: float  # while this unit trained; NaN where it could not be known
+    memory_of: str  # `GPU`, or `process`: what was resident of it, code included and workers not
     train_loss: tuple[float, ...]  # per epoch
     validation_loss: tuple[float, ...]
     validation_auroc: tuple[float, ...]  # macro, per epoch

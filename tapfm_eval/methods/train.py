@@ -2,14 +2,11 @@
 
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +19,7 @@ from tapfm_eval.errors import RunError, SlideError, StudyError, TapfmEvalError
 from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
 from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
+from tapfm_eval.methods.memory import PeakMemory
 from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits
 from tapfm_eval.methods.randomness import depth_keep
 from tapfm_eval.methods.ranks import Ranks
@@ -48,7 +46,8 @@ class Trained:
     metric_targets: tuple[str, ...]
     validation_scores: Mapping[str, NDArray[np.float64]]  # slide_id -> (L,), at the selected epoch
     seconds: float  # in all sessions
-    peak_memory_mb: float
+    peak_memory_mb: float  # of this unit alone; 0 where it cannot be known
+    memory_of: str  # GPU, or process
     sessions: tuple[Mapping[str, str], ...]  # where and with what it was trained
 
 
@@ -95,6 +94,7 @@ def train_unit(
     train_labels = np.array([data.labels[p] for p in sorted({s.patient_id for s in data.train})])
     weights = target_weights(train_labels.reshape(-1, len(data.targets)), data.targets, f"fold {unit.fold}")
     metric_targets = selection_targets(data, unit)
+    memory = PeakMemory(model.device)
     optimizers = _optimizers(model, recipe)
     state = TrainingState()
     if checkpoints is not None:
@@ -105,7 +105,7 @@ def train_unit(
 
     def keep(now: bool = False) -> None:
         state.seconds = before + time.monotonic() - started
-        state.peak_memory_mb = max(state.peak_memory_mb, _peak_memory_mb(model.device))
+        state.peak_memory_mb = max(state.peak_memory_mb, memory.megabytes())
         if checkpoints is not None and (checkpoints.due() or now):
             if not is_finite(model):
                 raise StudyError(f"{unit}: a weight is not a number in epoch {state.epoch}. {_REMEDY}")
@@ -151,8 +151,8 @@ def train_unit(
     assert state.best is not None
     return Trained(
         unit, weights, state.best.weights, tuple(state.history), state.best.epoch, metric_targets, state.best.scores,
-        before + time.monotonic() - started, max(state.peak_memory_mb, _peak_memory_mb(model.device)),
-        tuple(state.sessions),
+        before + time.monotonic() - started, max(state.peak_memory_mb, memory.megabytes()),
+        memory.of, tuple(state.sessions),
     )  # fmt: skip
 
 
@@ -359,17 +359,6 @@ def adamw(parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float)
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
 
 
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux: getrusage would start from the parent's size
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 1024
-    scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-
-
 def selection_json(trained: Trained, key: str = "", weights_sha256: str = "") -> str:
     """What was selected and why, as JSON text."""
     chosen = trained.history[trained.selected_epoch - 1]
@@ -385,6 +374,7 @@ def selection_json(trained: Trained, key: str = "", weights_sha256: str = "") ->
             "target_weights": trained.weights.target,
             "seconds": trained.seconds,
             "peak_memory_mb": trained.peak_memory_mb,
+            "memory_of": trained.memory_of,
             "training_sha256": key,
             "weights_sha256": weights_sha256,
             "sessions": trained.sessions,

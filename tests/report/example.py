@@ -616,6 +616,7 @@ def _unit(arm: str, index: int) -> UnitResult:
         TARGETS[:3],
         187_200.0 / (index + 1),
         71_503.0 / (1 + index % 3),
+        "GPU",
         tuple(map(float, train)),
         tuple(map(float, validation)),
         tuple(map(float, auroc)),

@@ -45,8 +45,21 @@ def _table(scope: Scope) -> Table:
         ),
         (RowGroup("", tuple(_row(unit) for unit in scope.inputs.units)),),
         note="The metric at the selected epoch is optimistic: it is the best of all epochs. Time is wall clock of "
-        "training and selection.",
+        f"training and selection. {_memory_note(scope.inputs.units)}",
     )
+
+
+def _memory_note(units: tuple[UnitResult, ...]) -> str:
+    """What the column of memory measures; frozen arms read embeddings that were made before."""
+    of = {unit.memory_of for unit in units if not math.isnan(unit.peak_memory_mb)}
+    measured = {
+        "GPU": "what tensors took of the GPU",
+        "process": "what the training process held in main memory, its code included and the readers of tiles not",
+    }
+    if not of:
+        return "Memory could not be measured for each unit."
+    names = " or, without one, ".join(measured[name] for name in measured if name in of)
+    return f"Memory is {names}, at its peak while that unit trained."
 
 
 def _row(unit: UnitResult) -> tuple[Cell, ...]:
