@@ -67,25 +67,22 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _show(compared: "RunsCompared") -> None:
-    """One row a part, target and pair of arms."""
+    """Four short lines a part, target and pair of arms: every number is whole on any screen and in any file."""
     from rich.console import Console
-    from rich.table import Table
 
     from tapfm_eval.report.numbers import fixed, p_text
 
-    table = Table("part", "target", "A", "B", "positives", "shared", "A only", "B only", "AUROC A", "AUROC B", "A - B",
-                  "interval", "p", "p (Holm)", box=None, pad_edge=False)  # fmt: skip
+    console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
     for row in compared.rows:
         d = row.difference
-        table.add_row(
-            f"{row.cohort} {row.split}", row.target, row.arm_a, row.arm_b, str(d.positives), str(row.shared),
-            str(row.only_a), str(row.only_b), fixed(row.auroc_a.value, 3), fixed(row.auroc_b.value, 3),
-            fixed(d.value, 3), f"{fixed(d.lower, 3)} to {fixed(d.upper, 3)}", p_text(d.p_value),
-            p_text(row.p_adjusted),
-        )  # fmt: skip
-    console = Console(highlight=False, emoji=False)
-    console.print(table)
+        interval = f"{compared.level * 100:g} % interval {fixed(d.lower, 3)} to {fixed(d.upper, 3)}"
+        console.print(f"{row.cohort} {row.split}, {row.target}: A {row.arm_a}, B {row.arm_b}", style="bold")
+        console.print(
+            f"  shared {row.shared} patients ({d.positives} positive), A only {row.only_a}, B only {row.only_b}"
+        )
+        console.print(f"  AUROC  A {fixed(row.auroc_a.value, 3)}, B {fixed(row.auroc_b.value, 3)}")
+        console.print(f"  A - B  {fixed(d.value, 3)}, {interval}, p {p_text(d.p_value)}, Holm {p_text(row.p_adjusted)}")
     reasons = [f"{row.cohort} {row.split}, {row.target}: {row.difference.reason}" for row in compared.rows
                if row.difference.reason]  # fmt: skip
     for note in (*compared.notes, *dict.fromkeys(reasons)):
-        console.print(note, markup=False, style="dim")
+        console.print(note, style="dim")
