@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from tapfm_eval.errors import Problem, StatisticsError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+
+MOST = 10_000_000  # patients, replicates or bins: more would not fit into memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +72,14 @@ def observe(
     return Observed(label_array, stacked, cluster_codes, stratum_codes)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """How a resampling draws, checked."""
+
+    rng: np.random.Generator
+    replicates: int
+
+
 def split_arms(scores: ArrayLike) -> dict[str, Floats]:
     """Give each arm of scores (arms, n, targets) under the name `scores[arm]`, for `observe`.
 
@@ -90,11 +99,29 @@ def split_arms(scores: ArrayLike) -> dict[str, Floats]:
 def number_of(value: object) -> float:
     """Give what was passed for a number as one; NaN for a truth value, a text, an array or anything else.
 
-    NaN lies in no range, so that one comparison refuses whatever cannot be used.
+    NaN lies in no range, so that one comparison refuses whatever cannot be used. Fractions and decimals are such: numpy
+    cannot compute with them.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+        value = unmasked(value).item()
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond 1e308
+        return np.nan
+
+
+def whole_number(
+    value: object, name: str, least: int, remedy: str, problems: list[Problem], *, most: int = MOST
+) -> int:
+    """Give a whole number of at least `least`, also one written 3.0, as an integer, or note that it is none."""
+    number = number_of(value)
+    if number.is_integer() and least <= number <= most:
+        return int(number)
+    expected = f"a whole number, {least} " + (f"to {most:,}" if number > most else "or more")
+    problems.append(Problem(name, expected, repr(value), remedy))
+    return least
 
 
 def check_level(level: float, problems: list[Problem], name: str = "level") -> None:
@@ -123,8 +150,19 @@ def check_flag(value: object, name: str) -> None:
         raise StatisticsError(Problem(name, "True or False", repr(value), ""))
 
 
-def check_random(rng: np.random.Generator | None, replicates: int, method: str) -> np.random.Generator:
-    """Give the generator of the resampling called `method`: the one passed, or one with seed 0 where it is None.
+def check_record(value: object, kind: type, name: str, source: str) -> None:
+    """Raise unless the argument `name` is a record of this `kind`, which `source` gives.
+
+    Raises:
+        StatisticsError: it is not.
+    """
+    if not isinstance(value, kind):
+        expected = f"{kind.__name__}, as {source} gives it"
+        raise StatisticsError(Problem(name, expected, repr(value), "Pass that result on as it is."))
+
+
+def check_random(rng: np.random.Generator | None, replicates: int, method: str) -> Draws:
+    """Give how the resampling called `method` draws: from the generator passed, or from one with seed 0 for None.
 
     Raises:
         StatisticsError: something other than a generator, or not a whole number of at least 2 replicates.
@@ -134,23 +172,32 @@ def check_random(rng: np.random.Generator | None, replicates: int, method: str) 
     if given is not None and not isinstance(given, np.random.Generator):
         expected = f"a numpy Generator for method={method!r}"
         problems.append(Problem("rng", expected, repr(given), "Pass rng=np.random.default_rng(seed)."))
-    count: object = replicates
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
-        problems.append(Problem("replicates", "at least 2, a whole number", repr(count), "2000 is usual."))
+    count = whole_number(replicates, "replicates", 2, "2000 is usual.", problems)
     if problems:
         raise StatisticsError(problems)
-    return np.random.default_rng(0) if rng is None else rng
+    return Draws(np.random.default_rng(0) if rng is None else rng, count)
 
 
 def name_array(values: ArrayLike) -> NDArray[Any]:
     """Give group names as an array in which every one keeps its type; numpy alone turns ["a", nan] into two names."""
     if isinstance(values, np.ndarray):
-        return values
+        return unmasked(values)
     kept = np.asarray(values, dtype=object)
     if all(isinstance(value, str) for value in kept.flat):
         return np.asarray(values, dtype=np.str_)
     numeric = all(isinstance(value, bool | int | float | np.number | np.bool_) for value in kept.flat)
     return np.asarray(values) if numeric else kept
+
+
+def unmasked(values: NDArray[Any]) -> NDArray[Any]:
+    """Give an array whose masked values, if it has a mask, are missing: NaN among numbers, else None."""
+    plain = np.asarray(values)
+    if not np.ma.is_masked(values):
+        return plain
+    numeric = values.dtype.kind in "iuf"
+    result: NDArray[Any] = plain.astype(np.float64 if numeric else object)
+    result[np.ma.getmaskarray(values)] = np.nan if numeric else None
+    return result
 
 
 def is_missing(value: object) -> bool:
@@ -159,21 +206,29 @@ def is_missing(value: object) -> bool:
         return value is None or bool(value != value) or value in ("", b"")
     except TypeError:  # pandas' NA has no truth value
         return True
+    except ValueError:  # nor has an array
+        return False
 
 
 def as_numbers(values: ArrayLike, name: str, problems: list[Problem]) -> Floats | None:
     """Give the values as float64 (ranks of float32 would tie what is distinct), or note why that cannot be."""
     try:
-        array = np.asarray(values)
+        array = unmasked(values) if isinstance(values, np.ndarray) else np.asarray(values)
     except ValueError:  # rows of different lengths
         problems.append(Problem(name, "a rectangular array of numbers", "rows of different lengths", ""))
         return None
     if array.dtype.kind not in "biufO":
         problems.append(Problem(name, "numbers", f"an array of {array.dtype}", "Map the values to numbers first."))
         return None
+    if array.dtype.kind == "O":
+        if any(isinstance(cell, str | bytes) for cell in array.flat):
+            problems.append(Problem(name, "numbers", "texts among them", "Map the values to numbers first."))
+            return None
+        missing = np.array([is_missing(cell) for cell in array.flat], dtype=bool)
+        array = np.where(missing.reshape(array.shape), np.nan, array)
     try:
         return np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         problems.append(Problem(name, "numbers", str(error), "Map the values to numbers first."))
         return None
 

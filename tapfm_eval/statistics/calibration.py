@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit, ndtr, stdtrit, xlog1py, xlogy
 
-from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice, number_of
+from tapfm_eval.errors import Problem
+from tapfm_eval.statistics.border import Floats, check_choice, number_of, whole_number
 from tapfm_eval.statistics.chi_squared import ChiSquaredTest, chi_squared_test
 from tapfm_eval.statistics.logistic import (
     LogisticFit,
@@ -100,16 +100,10 @@ def calibration(
     """
     check_choice(interval, INTERVALS, "interval")
     problems: list[Problem] = []
-    if not (number_of(bins) >= 2 and number_of(bins).is_integer()):
-        problems.append(Problem("bins", "a whole number, 2 or more", repr(bins), "Ten is usual."))
+    bins = whole_number(bins, "bins", 2, "Ten is usual.", problems)
     if clip is not None and not 0 < number_of(clip) < 0.5:
         problems.append(Problem("clip", "between 0 and 0.5", repr(clip), "1e-6 is usual."))
-    try:
-        rows = known_rows(labels, probabilities, level=level, name="probabilities", probabilities=True)
-    except StatisticsError as error:
-        raise StatisticsError([*error.problems, *problems]) from None
-    if problems:
-        raise StatisticsError(problems)
+    rows = known_rows(labels, probabilities, level=level, name="probabilities", probabilities=True, problems=problems)
     p = rows.scores if clip is None else np.clip(rows.scores, clip, 1 - clip)
     y = rows.positive.astype(np.float64)
     fits = _fit(p, rows.positive)

@@ -6,25 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Observed, check_choice, check_flag, check_random, observe
+from tapfm_eval.statistics.border import Draws, Observed, check_choice, check_flag, check_random, observe
 from tapfm_eval.statistics.covariance import AurocCovariance, Spread, covariance_of, spread
 from tapfm_eval.statistics.estimate import strata_note
 from tapfm_eval.statistics.hypotheses import (
+    NO_INTERVAL,
     WITH_MARGIN,
     Counts,
     Question,
     ask,
     decide,
+    decide_by_draws,
     no_difference,
     permutation_p,
-    statistic_and_p,
-    undecided,
     wording,
 )
 from tapfm_eval.statistics.paired_mover import by_own_limits
 from tapfm_eval.statistics.records import Comparison
-from tapfm_eval.statistics.resampling import bootstrap_limits, exchanged_differences, resampled_aurocs
-from tapfm_eval.statistics.unpaired import NO_INTERVAL, UNPAIRED_TESTS, decide_unpaired
+from tapfm_eval.statistics.resampling import bootstrap_name, exchanged_differences, resampled_aurocs
+from tapfm_eval.statistics.unpaired import UNPAIRED_TESTS, decide_unpaired
 
 PAIRED_TESTS = {"t": "Satterthwaite t", "z": "z"}
 
@@ -96,7 +96,7 @@ def compare_auroc(
     if method == "permutation" and hypothesis in WITH_MARGIN:
         remedy = "Exchanging scores can only test for no difference; use 'delong' or 'bootstrap'."
         raise StatisticsError(Problem("method", f"'delong' or 'bootstrap' for {hypothesis}", repr(method), remedy))
-    generator = None if method in ("delong", "mover") else check_random(rng, replicates, method)
+    draws = None if method in ("delong", "mover") else check_random(rng, replicates, method)
     observed = observe(labels, {"scores_a": scores_a, "scores_b": scores_b}, clusters=clusters, strata=strata)
     aurocs = covariance_of(observed)
     part = aurocs.by_target[0]
@@ -107,15 +107,32 @@ def compare_auroc(
         return decide_unpaired(arms, (part.patients, part.patients), test, question, counts, note)
     difference = spread(aurocs, [[1.0], [-1.0]])
     by_delong = _decide_paired(observed, aurocs, difference, test, question, counts, note)
-    if np.isnan(difference.value) or method == "delong":
+    if method == "delong":
         return by_delong
-    if method == "mover":
-        return by_delong if _same_order(observed) else by_own_limits(aurocs, by_delong, question, note)
-    assert generator is not None
-    if method == "bootstrap":
-        fewest = min(part.positive_patients, part.negative_patients)
-        return _bootstrap(observed, difference, question, counts, fewest, generator, replicates, note)
-    return _permutation(observed, by_delong, question, generator, replicates, note)
+    name = f"{_name(method, draws)}{note}"
+    if method == "bootstrap" and draws is not None and not np.isnan(difference.value):
+        drawn = resampled_aurocs(observed, draws.rng, draws.replicates)[:, :, 0]
+        fewest, same = min(part.positive_patients, part.negative_patients), _same_order(observed)
+        return decide_by_draws(
+            difference, drawn[:, 0] - drawn[:, 1], fewest, question, counts, name, same_order=same
+        )  # fmt: skip
+    interval = f"; interval: {by_delong.method}" if method == "permutation" else ""
+    named = replace(by_delong, method=f"{name}{wording(question)}{interval}")
+    if np.isnan(difference.value):
+        return named
+    if draws is not None:
+        exchanged = exchanged_differences(observed, draws.rng, draws.replicates)
+        return replace(named, p_value=permutation_p(difference.value, exchanged, question))
+    return replace(named, df=np.nan) if _same_order(observed) else by_own_limits(aurocs, named, question)
+
+
+def _name(method: str, draws: Draws | None) -> str:
+    """Give the name of a comparison other than DeLong's."""
+    if draws is None:
+        return "paired MOVER of the arms' own auto limits"
+    if method == "permutation":
+        return f"permutation test (ranks exchanged within patients, {draws.replicates} replicates)"
+    return f"paired {bootstrap_name(draws)}"
 
 
 def _decide_paired(
@@ -139,39 +156,6 @@ def _decide_paired(
     return decide(replace(difference, df=np.inf) if test == "z" else difference, question, counts, method)
 
 
-def _bootstrap(
-    observed: Observed,
-    difference: Spread,
-    question: Question,
-    counts: Counts,
-    fewest: int,
-    rng: np.random.Generator,
-    replicates: int,
-    note: str,
-) -> Comparison:
-    method = f"paired bootstrap (stratified percentile, {replicates} replicates){note}"
-    drawn = resampled_aurocs(observed, rng, replicates)
-    differences = drawn[:, 0, 0] - drawn[:, 1, 0]
-    lower, upper, reason = bootstrap_limits(differences, question.level, fewest)
-    if reason is not None:
-        if _same_order(observed):
-            return no_difference(question, counts, method, df=np.inf, interval=True)
-        return undecided(difference.value, question, counts, method, reason)
-    error = float(differences.std(ddof=1))
-    statistic, p_value = statistic_and_p(difference.value, error, np.inf, question)
-    name = method + wording(question)
-    return Comparison(difference.value, lower, upper, question.level, statistic, np.inf, p_value, name, *_tuple(counts))
-
-
-def _permutation(
-    observed: Observed, by_test: Comparison, question: Question, rng: np.random.Generator, replicates: int, note: str
-) -> Comparison:
-    exchanged = exchanged_differences(observed, rng, replicates)
-    p_value = permutation_p(by_test.value, exchanged, question)
-    method = f"permutation test (ranks exchanged within patients, {replicates} replicates){note}{wording(question)}"
-    return replace(by_test, p_value=p_value, method=f"{method}; interval: {by_test.method}")
-
-
 def _same_order(observed: Observed) -> bool:
     """Tell whether the two arms order the labelled rows alike within every stratum."""
     known = ~np.isnan(observed.labels[:, 0])
@@ -182,7 +166,3 @@ def _same_order(observed: Observed) -> bool:
         if not np.array_equal(first, second):
             return False
     return True
-
-
-def _tuple(counts: Counts) -> tuple[int, int, int]:
-    return counts.n, counts.positives, counts.clusters

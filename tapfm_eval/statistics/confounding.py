@@ -122,10 +122,11 @@ def adjusted_auroc(
     if reason is not None:
         return unestimable(name, rows, level, reason)
     full = np.column_stack([np.ones(rows.n), design.columns])
-    coefficients = np.linalg.lstsq(full[~rows.positive], rows.scores[~rows.positive], rcond=None)[0]
-    residuals = rows.scores - full @ coefficients
-    # rounding would break ties among equal covariates and scores: residuals are compared to 12 digits
-    scale = float(np.abs(rows.scores).max()) or 1.0
+    centred = rows.scores - rows.scores.mean()  # far from 0 the rounding of a fit would swamp small differences
+    coefficients = np.linalg.lstsq(full[~rows.positive], centred[~rows.positive], rcond=None)[0]
+    residuals = centred - full @ coefficients
+    # rounding would break ties among equal covariates and scores: residuals are compared to 12 digits of their range
+    scale = float(np.ptp(centred)) or 1.0
     found = auroc(rows.positive.astype(np.float64), np.round(residuals / scale, 12), level=level)
     return Estimate(
         found.value, found.lower, found.upper, level, f"{name}; {found.method}", rows.n, rows.positives, rows.n,

@@ -8,7 +8,16 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, fdtrc
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, Observed, as_numbers, check_choice, number_of, observe, split_arms
+from tapfm_eval.statistics.border import (
+    Floats,
+    Observed,
+    as_numbers,
+    check_choice,
+    check_record,
+    number_of,
+    observe,
+    split_arms,
+)
 from tapfm_eval.statistics.influence import TargetInfluence, target_influence
 
 
@@ -124,6 +133,7 @@ def spread(aurocs: AurocCovariance, weights: ArrayLike) -> Spread:
     Raises:
         StatisticsError: `weights` has another shape or is not finite.
     """
+    check_record(aurocs, AurocCovariance, "aurocs", "auroc_covariance")
     problems: list[Problem] = []
     array = as_numbers(weights, "weights", problems)
     if array is None:
@@ -172,7 +182,7 @@ def heterogeneity(
     with few patients of a class; test="f" refers (df - rank + 1) / (df rank) x Wald to F(rank, df - rank + 1) instead.
     Type I error at nominal .05 for four arms with 5 / 10 / 20 / 50 positives: .37 / .16 / .10 / .06 for chi2, .00 / .02
     / .04 / .04 for f. Contrasts without variance are left out when their difference is 0 (identical arms) and make the
-    test not estimable otherwise.
+    test not estimable otherwise, as does a matrix that gives one a negative variance.
 
     Args:
         estimates: (K,).
@@ -181,7 +191,8 @@ def heterogeneity(
         test: "chi2" or "f".
 
     Raises:
-        StatisticsError: shapes disagree, fewer than two estimates, an unknown test, or test="f" without a finite df.
+        StatisticsError: shapes disagree, fewer than two estimates, infinite numbers, a matrix that is not symmetric, an
+            unknown test, or test="f" without a finite df.
     """
     check_choice(test, ("chi2", "f"), "test")
     problems: list[Problem] = []
@@ -191,6 +202,11 @@ def heterogeneity(
     if values.ndim != 1 or values.size < 2 or matrix.shape != (values.size, values.size):
         got = f"shapes {values.shape} and {matrix.shape}"
         problems.append(Problem("estimates, covariance", "shapes (K,) and (K, K) with K of 2 or more", got, ""))
+    elif np.isinf(values).any() or np.isinf(matrix).any():
+        remedy = "What is not estimable is NaN."
+        problems.append(Problem("estimates, covariance", "finite numbers or NaN", "infinite ones", remedy))
+    elif not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0.0, equal_nan=True):
+        problems.append(Problem("covariance", "a symmetric matrix", "one that is not", "Give both triangles."))
     if test == "f" and not 0 < number_of(df) < np.inf:
         problems.append(Problem("df", "a positive number for test='f'", repr(df), "Smaller class less 1, say."))
     if problems:
@@ -201,7 +217,11 @@ def heterogeneity(
     contrasts = np.diff(np.eye(values.size), axis=0)
     differences, spread_of = contrasts @ values, contrasts @ matrix @ contrasts.T
     roots, vectors = np.linalg.eigh(spread_of)
-    alive = roots > 1e-12 * np.abs(matrix).max()
+    dust = 1e-12 * np.abs(matrix).max()
+    if roots[0] < -dust:
+        reason = "the covariance gives a contrast a negative variance"
+        return Heterogeneity(np.nan, np.nan, np.nan, np.nan, method, reason)
+    alive = roots > dust
     along = vectors.T @ differences
     if np.abs(along[~alive]).max(initial=0.0) > 1e-12:
         reason = "estimates differ in a direction that has no sampling variance"
@@ -231,10 +251,12 @@ def auroc_heterogeneity(
     Raises:
         StatisticsError: fewer than two components, or one that does not exist.
     """
+    check_record(aurocs, AurocCovariance, "aurocs", "auroc_covariance")
     arms, targets = aurocs.aurocs.shape
     check_choice(test, ("chi2", "f"), "test")
     problems: list[Problem] = []
     array = as_numbers(components, "components", problems)
+    pairs: list[tuple[int, int]] = []
     expected = f"(arm, target) pairs below ({arms}, {targets})"
     remedy = "Count arms and targets from 0."
     if array is not None and (array.ndim != 2 or array.shape[1] != 2):
@@ -244,10 +266,12 @@ def auroc_heterogeneity(
         if not inside.all():
             wrong = array[~inside.all(axis=1)][0]
             problems.append(Problem("components", expected, f"({wrong[0]:g}, {wrong[1]:g})", remedy))
+        else:
+            pairs = [(int(arm), int(target)) for arm, target in array]
     if problems:
         raise StatisticsError(problems)
-    index = [arm * targets + target for arm, target in components]
-    parts = [aurocs.by_target[target] for _, target in components]
+    index = [arm * targets + target for arm, target in pairs]
+    parts = [aurocs.by_target[target] for _, target in pairs]
     smallest = min((min(part.positive_df, part.negative_df) for part in parts), default=0)
     values = aurocs.aurocs.reshape(-1)[index]
     if test == "f" and smallest < 1:

@@ -62,8 +62,9 @@ def covariate_design(covariates: Mapping[str, ArrayLike], keep: np.ndarray) -> D
 def _columns(values: np.ndarray, codes: Codes) -> list[Floats]:
     if values.dtype.kind in "iuf":
         numbers = values.astype(np.float64)
-        spread = float(numbers.std()) if numbers.size else 0.0
-        return [(numbers - numbers.mean()) / spread] if spread > 0 else []
+        if not numbers.size or np.ptp(numbers) == 0:  # a standard deviation of equal values may be rounding dust
+            return []
+        return [(numbers - numbers.mean()) / numbers.std()]
     sizes = np.bincount(codes) if codes.size else np.zeros(0)
     reference = int(sizes.argmax()) if sizes.size else 0
     return [(codes == code).astype(np.float64) for code in range(sizes.size) if code != reference and sizes[code]]

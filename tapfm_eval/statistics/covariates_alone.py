@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, check_random, name_array, number_of
+from tapfm_eval.statistics.border import check_choice, check_random, name_array, whole_number
 from tapfm_eval.statistics.chi_squared import ChiSquaredTest, chi_squared_test
 from tapfm_eval.statistics.covariates import covariate_design
 from tapfm_eval.statistics.estimate import auroc
@@ -58,9 +58,11 @@ def covariate_auroc(
     Raises:
         StatisticsError: for malformed labels, a missing covariate, fewer than two folds.
     """
-    if not (number_of(folds) >= 2 and number_of(folds).is_integer()):
-        raise StatisticsError(Problem("folds", "a whole number, 2 or more", repr(folds), "Five is usual."))
-    rng = check_random(rng, 2, "covariate_auroc")
+    problems: list[Problem] = []
+    folds = whole_number(folds, "folds", 2, "Five is usual.", problems)
+    if problems:
+        raise StatisticsError(problems)
+    rng = check_random(rng, 2, "covariate_auroc").rng
     rows = known_rows(labels, np.zeros(np.shape(name_array(labels))), level=level)
     design = covariate_design(covariates, rows.known)
     used = min(folds, rows.positives, rows.negatives)
@@ -116,11 +118,10 @@ def added_value(
     rows = known_rows(labels, scores, level=level, probabilities=scale == "logit")
     design = covariate_design(covariates, rows.known)
     values = logit(np.clip(rows.scores, 1e-6, 1 - 1e-6)) if scale == "logit" else rows.scores
-    test_name = f"likelihood ratio, score on the {scale} scale added to {', '.join(design.names)}"
+    test_name = f"likelihood ratio, score on the {scale} scale added to {', '.join(map(str, design.names))}"
     name = "Wald, per standard deviation of the score"
-    spread = float(values.std()) if rows.n else 0.0
     reason = why_not_two_classes(rows.positives, rows.negatives)
-    if reason is None and spread == 0:
+    if reason is None and np.ptp(values) == 0:  # a standard deviation of equal values may be rounding dust
         reason = "the scores do not vary"
     if reason is not None:
         return AddedValue(
@@ -128,7 +129,7 @@ def added_value(
         )
     without = np.column_stack([np.ones(rows.n), design.columns])
     small = fit_logistic(without, rows.positive)
-    large = fit_logistic(np.column_stack([without, (values - values.mean()) / spread]), rows.positive)
+    large = fit_logistic(np.column_stack([without, (values - values.mean()) / values.std()]), rows.positive)
     reason = small.reason or large.reason
     if reason is not None:
         return AddedValue(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from tapfm_eval.errors import Problem, StatisticsError
+from tapfm_eval.errors import Problem
 from tapfm_eval.statistics.border import as_numbers, check_choice
 from tapfm_eval.statistics.proportions import mover_distance, normal_quantile, proportion_limits
 from tapfm_eval.statistics.records import Comparison, Estimate
@@ -89,12 +89,7 @@ def net_benefit(
         got = f"{outside.size} outside, first {outside.flat[0]:g}" if outside.size else f"{cuts.ndim} dimensions"
         remedy = "A threshold is a risk at which one would act."
         problems.append(Problem("thresholds", "a list of numbers strictly between 0 and 1", got, remedy))
-    try:
-        rows = known_rows(labels, probabilities, level=level, name="probabilities", probabilities=True)
-    except StatisticsError as error:
-        raise StatisticsError([*error.problems, *problems]) from None
-    if problems:
-        raise StatisticsError(problems)
+    rows = known_rows(labels, probabilities, level=level, name="probabilities", probabilities=True, problems=problems)
     called = rows.scores[:, None] >= cuts
     tp = (called & rows.positive[:, None]).sum(axis=0)
     fp = called.sum(axis=0) - tp
@@ -125,8 +120,9 @@ def _point(t: float, tp: int, fp: int, positives: int, n: int, level: float, int
         positives - tp, n - positives - fp, weight, n, positives, level, interval, "model less treat all", sign=-1.0
     )
     model = Estimate(
-        versus_none.value, versus_none.lower, versus_none.upper, level, _interval_name(interval), n, positives, n
-    )
+        versus_none.value, versus_none.lower, versus_none.upper, level, _interval_name(interval), n, positives, n,
+        versus_none.reason if math.isnan(versus_none.lower) else None,
+    )  # fmt: skip
     return NetBenefit(
         threshold=t,
         tp=tp,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tapfm_eval.statistics.border import Observed, check_choice, check_random, observe
+from tapfm_eval.statistics.border import Draws, Observed, check_choice, check_random, observe
 from tapfm_eval.statistics.covariance import AurocCovariance, Spread, covariance_of, spread
 from tapfm_eval.statistics.intervals import (
     envelope_limits,
@@ -16,7 +16,7 @@ from tapfm_eval.statistics.intervals import (
     wald_limits,
 )
 from tapfm_eval.statistics.records import Estimate
-from tapfm_eval.statistics.resampling import bootstrap_limits, resampled_aurocs
+from tapfm_eval.statistics.resampling import bootstrap_limits, bootstrap_name, resampled_aurocs
 
 METHODS = ("auto", "delong", "delong-logit", "logit-t", "newcombe5", "envelope", "bootstrap")
 
@@ -105,25 +105,22 @@ def auroc(
     """
     check_choice(method, METHODS, "method")
     observed = observe(labels, {"scores": scores}, clusters=clusters, strata=strata, level=level)
-    if method == "bootstrap":
-        rng = check_random(rng, replicates, method)
-    return estimate_of(observed, level, method, rng, replicates)
+    draws = check_random(rng, replicates, method) if method == "bootstrap" else None
+    return estimate_of(observed, level, method, draws)
 
 
-def estimate_of(
-    observed: Observed, level: float, method: str, rng: np.random.Generator | None, replicates: int
-) -> Estimate:
-    """Give `auroc` of checked arrays with one arm and one target."""
+def estimate_of(observed: Observed, level: float, method: str, draws: Draws | None) -> Estimate:
+    """Give `auroc` of checked arrays with one arm and one target; `draws` for the bootstrap."""
     aurocs = covariance_of(observed)
     part = aurocs.by_target[0]
     value = float(aurocs.aurocs[0, 0])
     if np.isnan(value):
-        limits = TargetLimits(np.nan, np.nan, method, aurocs.reasons[0])
-    elif method == "bootstrap" and rng is not None:
-        drawn = resampled_aurocs(observed, rng, replicates)[:, 0, 0]
+        limits = TargetLimits(np.nan, np.nan, method if draws is None else bootstrap_name(draws), aurocs.reasons[0])
+    elif draws is not None:
+        drawn = resampled_aurocs(observed, draws.rng, draws.replicates)[:, 0, 0]
         fewest = min(part.positive_patients, part.negative_patients)
-        lower, upper, reason = bootstrap_limits(drawn, level, fewest)
-        limits = TargetLimits(lower, upper, f"bootstrap (stratified percentile, {replicates} replicates)", reason)
+        lower, upper, reason = bootstrap_limits(value, drawn, level, fewest)
+        limits = TargetLimits(lower, upper, bootstrap_name(draws), reason)
     else:
         limits = limits_of(aurocs, 0, 0, level, method)
     return Estimate(
@@ -195,12 +192,13 @@ def auroc_variance(
 
 
 def strata_note(aurocs: AurocCovariance) -> str:
-    """Give the end of a method's name that tells of strata, empty if there is one."""
-    used = max(part.strata for part in aurocs.by_target)
-    left_out = max(part.strata_left_out for part in aurocs.by_target)
-    if used + left_out <= 1 or used == 0:
+    """Give the end of a method's name that tells of strata, empty if there is one; of several targets' the worst."""
+    divided = [part for part in aurocs.by_target if part.strata and part.strata + part.strata_left_out > 1]
+    if not divided:
         return ""
-    return f", within {used} strata" + (f" ({left_out} without both classes left out)" if left_out else "")
+    worst = max(divided, key=lambda part: part.strata_left_out)
+    left_out = f" ({worst.strata_left_out} without both classes left out)" if worst.strata_left_out else ""
+    return f", within {worst.strata} strata{left_out}"
 
 
 def _single(aurocs: AurocCovariance, arm: int, target: int) -> Spread:

@@ -32,7 +32,7 @@ def named_groups(values: ArrayLike, rows: int, where: str) -> Groups:
     if array.dtype.kind in "biuf":
         known = ~np.isnan(array.astype(np.float64))
         distinct, places = np.unique(array[known], return_inverse=True)
-        names = tuple(str(value) if array.dtype.kind == "b" else f"{value:g}" for value in distinct)
+        names = tuple(map(_name, distinct))
     else:
         texts = np.array(["" if is_missing(value) else str(value) for value in array.tolist()], dtype=np.str_)
         known = texts != ""
@@ -41,3 +41,9 @@ def named_groups(values: ArrayLike, rows: int, where: str) -> Groups:
     codes = np.full(rows, -1, dtype=np.intp)
     codes[known] = places
     return Groups(names, codes)
+
+
+def _name(value: np.generic) -> str:
+    """A number in full, since rounding would give two levels one name; without a point where it is whole."""
+    whole = isinstance(value, np.floating) and float(value).is_integer() and abs(value) < 2**53
+    return str(int(value)) if whole else str(value)

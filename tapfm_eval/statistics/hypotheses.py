@@ -1,6 +1,7 @@
 """From a difference and its spread to interval, test statistic and p-value, whatever the difference is of."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
@@ -9,9 +10,11 @@ from tapfm_eval.errors import Problem, StatisticsError
 from tapfm_eval.statistics.border import Floats, check_choice, check_level, number_of
 from tapfm_eval.statistics.covariance import Spread
 from tapfm_eval.statistics.records import Comparison
+from tapfm_eval.statistics.resampling import bootstrap_limits
 
 HYPOTHESES = ("two-sided", "superiority", "inferiority", "non-inferiority", "equivalence")
 WITH_MARGIN = ("non-inferiority", "equivalence")
+NO_INTERVAL = "both AUROCs have no sampling variance, so that their difference has no interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,8 @@ class Question:
     level: float  # of the two-sided interval
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counts that a comparison carries."""
+class Counts(NamedTuple):
+    """The counts that a comparison carries, in its order."""
 
     n: int
     positives: int
@@ -85,12 +87,38 @@ def decide(difference: Spread, question: Question, counts: Counts, method: str) 
     )
 
 
+def decide_by_draws(
+    difference: Spread,
+    draws: Floats,
+    fewest: int,
+    question: Question,
+    counts: Counts,
+    method: str,
+    *,
+    same_order: bool = False,
+) -> Comparison:
+    """Give the comparison for a difference with its bootstrap draws: percentiles, and a z test by their deviation.
+
+    `fewest` as `bootstrap_limits`. Where the draws show no spread: no difference if the two scores order patients
+    alike (`same_order`), or if the difference is 0 without sampling variance; else NaN with the reason.
+    """
+    value = difference.value
+    lower, upper, reason = bootstrap_limits(value, draws, question.level, fewest)
+    if reason is not None:
+        if same_order:
+            return no_difference(question, counts, method, df=np.inf, interval=True)
+        if value == 0.0 and difference.variance == 0.0:
+            return no_difference(question, counts, method, df=np.inf, interval=False, reason=NO_INTERVAL)
+        return undecided(value, question, counts, method, reason)
+    statistic, p_value = statistic_and_p(value, float(draws.std(ddof=1)), np.inf, question)
+    name = method + wording(question)
+    return Comparison(value, lower, upper, question.level, statistic, np.inf, p_value, name, *counts)
+
+
 def undecided(value: float, question: Question, counts: Counts, method: str, reason: str) -> Comparison:
     """Give the comparison of a difference (perhaps NaN) whose spread is not estimable."""
     nan = np.nan
-    return Comparison(
-        value, nan, nan, question.level, nan, nan, nan, method + wording(question), *_values(counts), reason
-    )
+    return Comparison(value, nan, nan, question.level, nan, nan, nan, method + wording(question), *counts, reason)
 
 
 def no_difference(
@@ -105,7 +133,7 @@ def no_difference(
         statistic = p_value = np.nan
         reason = reason or "the difference has no sampling variance to refer the margin to"
     name = method + wording(question)
-    return Comparison(0.0, limit, limit, question.level, statistic, df, p_value, name, *_values(counts), reason)
+    return Comparison(0.0, limit, limit, question.level, statistic, df, p_value, name, *counts, reason)
 
 
 def statistic_and_p(value: float, error: float, df: float, question: Question) -> tuple[float, float]:
@@ -147,10 +175,6 @@ def wording(question: Question) -> str:
             return f"; non-inferiority, one-sided, margin {question.margin:g}"
         case _:
             return f"; {question.hypothesis}, one-sided"
-
-
-def _values(counts: Counts) -> tuple[int, int, int]:
-    return counts.n, counts.positives, counts.clusters
 
 
 def _tail(x: float, df: float) -> float:

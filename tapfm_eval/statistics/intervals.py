@@ -6,9 +6,11 @@ chooses a method: `estimate.auroc` does.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import expit, logit, stdtrit
 
-Floats = NDArray[np.float64]
+from tapfm_eval.statistics.border import Floats
+from tapfm_eval.statistics.proportions import normal_quantile
+
 Limits = tuple[Floats, Floats]
 
 SMALL_CLASS = 20  # patients in the smaller class
@@ -17,7 +19,10 @@ SMALL_ERROR_MASS = 5.0  # (patients in the smaller class) x min(A, 1 - A)
 
 def wald_limits(auroc: ArrayLike, variance: ArrayLike, level: float) -> Limits:
     """Give A +- z se clipped to [0, 1], as pROC's `ci.auc`; no width where the variance is 0 (A of 0 or 1)."""
-    a, half = np.asarray(auroc, dtype=np.float64), _z(level) * np.sqrt(np.asarray(variance, dtype=np.float64))
+    a, half = (
+        np.asarray(auroc, dtype=np.float64),
+        normal_quantile(level) * np.sqrt(np.asarray(variance, dtype=np.float64)),
+    )
     return np.clip(a - half, 0.0, 1.0), np.clip(a + half, 0.0, 1.0)
 
 
@@ -29,7 +34,7 @@ def logit_limits(auroc: ArrayLike, variance: ArrayLike, level: float, df: ArrayL
     a, var, nu = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (auroc, variance, df)))
     inside = (a > 0.0) & (a < 1.0) & ~np.isnan(var)
     safe = np.where(inside, a, 0.5)
-    t = np.where(np.isinf(nu), _z(level), stdtrit(np.where(nu > 0, nu, np.nan), 0.5 + level / 2.0))
+    t = np.where(np.isinf(nu), normal_quantile(level), stdtrit(np.where(nu > 0, nu, np.nan), 0.5 + level / 2.0))
     centre, half = logit(safe), t * np.sqrt(var) / (safe * (1.0 - safe))
     return np.where(inside, expit(centre - half), np.nan), np.where(inside, expit(centre + half), np.nan)
 
@@ -52,7 +57,7 @@ def newcombe5_limits(auroc: ArrayLike, pair_term: ArrayLike, placement_term: Arr
     a, pair, placement = np.broadcast_arrays(
         *(np.asarray(x, dtype=np.float64) for x in (auroc, pair_term, placement_term))
     )
-    squared = _z(level) ** 2
+    squared = normal_quantile(level) ** 2
 
     def outside(theta: Floats) -> NDArray[np.bool_]:
         spread = (1.0 - theta) / (2.0 - theta) + theta / (1.0 + theta)
@@ -117,7 +122,3 @@ def mover_limits(aurocs: Floats, lower: Floats, upper: Floats, correlation: Floa
     below, above = aurocs - lower, upper - aurocs
     down, up = (np.sqrt(max(float(d @ filled @ d), 0.0)) / aurocs.size for d in (below, above))
     return max(mean - float(down), 0.0), min(mean + float(up), 1.0)
-
-
-def _z(level: float) -> float:
-    return float(ndtri(0.5 + level / 2.0))

@@ -46,17 +46,14 @@ def fit_logistic(design: Floats, positive: NDArray[np.bool_], offset: Floats | N
         return LogisticFit(np.full(columns, math.nan), np.full((columns, columns), math.nan), math.nan, reason)
     from statsmodels.genmod.families import Binomial  # pulls in pandas: over a second, paid only here
     from statsmodels.genmod.generalized_linear_model import GLM
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationWarning
 
     model = GLM(positive.astype(np.float64), design, family=Binomial(), offset=offset)
     # R's stopping rule |change of deviance| < 1e-8 (|deviance| + 0.1), so that standard errors, which both programs
     # take from the weights of the last step, agree with R's to the last digits
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # it warns of separation whenever fitted risks come near 0 and 1; the exact test above has ruled it out
-        warnings.simplefilter("ignore", PerfectSeparationWarning)
-        # a fit that went astray is told by its reason below, not by a warning
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
+        # it warns of separation and singularity whenever fitted risks come near 0 and 1, which the exact tests above
+        # have ruled out; a fit that went astray is told by its reason below
+        warnings.simplefilter("ignore")
         fit = model.fit(maxiter=200, atol=1e-9, rtol=1e-8)
     coefficients = np.asarray(fit.params, dtype=np.float64)
     linear = design @ coefficients + (0.0 if offset is None else offset)

@@ -86,7 +86,8 @@ def gatekeeping(families: Sequence[ArrayLike], *, alpha: float = 0.05, method: s
     [(0.01,), (0.03,), (0.03,)]
     """
     given: object = families  # whatever the annotation promises
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+    without_rows = isinstance(given, np.ndarray) and given.ndim == 0
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping) or without_rows:
         remedy = "Give one list of p-values a family."
         raise StatisticsError(Problem("families", "a list of lists of p-values", repr(families), remedy))
     checked = [_checked_p_values(f"families, number {i + 1}", family) for i, family in enumerate(families)]
@@ -95,7 +96,7 @@ def gatekeeping(families: Sequence[ArrayLike], *, alpha: float = 0.05, method: s
         for i, family in enumerate(checked)
         if family.size == 0
     ]
-    if str(method) not in GATE_ADJUSTMENTS:
+    if str(method).lower() not in GATE_ADJUSTMENTS:
         allowed = " or ".join(GATE_ADJUSTMENTS)
         problems.append(Problem("method", allowed, repr(method), "A gate needs familywise control."))
     if not 0 < number_of(alpha) < 1:
@@ -119,7 +120,9 @@ def _adjusted(p: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     if name == "bonferroni":
         return k * p
     if name == "sidak":
-        return 1 - (1 - p) ** k
+        with np.errstate(divide="ignore"):  # log of 0 at p = 1
+            at_once: NDArray[np.float64] = -np.expm1(k * np.log1p(-p))  # 1 - (1 - p)^k would round small p to 0
+        return at_once
     if name == "hommel":
         from statsmodels.stats.multitest import multipletests  # pulls in pandas: over a second, paid only here
 

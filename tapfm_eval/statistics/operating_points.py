@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, number_of
+from tapfm_eval.statistics.border import check_choice, number_of, observe
 from tapfm_eval.statistics.predictive_values import PredictiveValues, likelihood_ratios, predictive_values
 from tapfm_eval.statistics.proportions import (
+    MCNEMAR_METHODS,
     PROPORTION_METHODS,
     check_counts,
     mcnemar,
@@ -100,8 +101,7 @@ def operating_point(
     Raises:
         StatisticsError: for malformed arrays, a NaN threshold, an unknown method.
     """
-    rows = known_rows(labels, scores, level=level)
-    _check_threshold("threshold", threshold)
+    rows = known_rows(labels, scores, level=level, problems=_threshold_problems("threshold", threshold))
     called = rows.scores >= threshold
     tp = int((called & rows.positive).sum())
     fp = int((called & ~rows.positive).sum())
@@ -146,11 +146,20 @@ def compare_operating_points(
     Raises:
         StatisticsError: for malformed arrays, a NaN threshold, an unknown method.
     """
-    a, b = known_rows(labels, scores_a, name="scores_a", level=level), known_rows(labels, scores_b, name="scores_b")
-    _check_threshold("threshold_a", threshold_a)
-    _check_threshold("threshold_b", threshold_b)
-    right_a = (a.scores >= threshold_a) == a.positive
-    right_b = (b.scores >= threshold_b) == b.positive
+    check_choice(method, MCNEMAR_METHODS, "method")
+    problems = [*_threshold_problems("threshold_a", threshold_a), *_threshold_problems("threshold_b", threshold_b)]
+    try:
+        observed = observe(labels, {"scores_a": scores_a, "scores_b": scores_b}, level=level)
+    except StatisticsError as error:
+        raise StatisticsError([*error.problems, *problems]) from None
+    if problems:
+        raise StatisticsError(problems)
+    known = ~np.isnan(observed.labels[:, 0])
+    positive = observed.labels[known, 0] == 1
+    right_a, right_b = (
+        (observed.scores[arm, known, 0] >= threshold) == positive
+        for arm, threshold in enumerate((threshold_a, threshold_b))
+    )
 
     def compared(rows: NDArray[np.bool_]) -> Comparison:
         first, second = right_a[rows], right_b[rows]
@@ -158,7 +167,7 @@ def compare_operating_points(
         both, only_a, only_b, neither = (int(count.sum()) for count in counts)
         return mcnemar(both, only_a, only_b, neither, level=level, method=method)
 
-    return PairedOperatingPoints(sensitivity=compared(a.positive), specificity=compared(~a.positive))
+    return PairedOperatingPoints(sensitivity=compared(positive), specificity=compared(~positive))
 
 
 def rule_out_rule_in(
@@ -189,9 +198,8 @@ def rule_out_rule_in(
     Raises:
         StatisticsError: for malformed arrays, NaN thresholds, or `lower` above `upper`.
     """
-    rows = known_rows(labels, scores, level=level)
-    _check_threshold("lower", lower)
-    _check_threshold("upper", upper)
+    problems = [*_threshold_problems("lower", lower), *_threshold_problems("upper", upper)]
+    rows = known_rows(labels, scores, level=level, problems=problems)
     if lower > upper:
         raise StatisticsError(
             Problem("lower", "lower <= upper", f"{lower:g}, with upper {upper:g}", "Swap the thresholds.")
@@ -221,9 +229,9 @@ def rule_out_rule_in(
     )
 
 
-def _check_threshold(where: str, threshold: float) -> None:
-    if math.isnan(number_of(threshold)):
-        raise StatisticsError(Problem(where, "a number", repr(threshold), "NaN: the rule found none on validation."))
+def _threshold_problems(where: str, threshold: float) -> list[Problem]:
+    remedy = "NaN: the rule found none on validation."
+    return [Problem(where, "a number", repr(threshold), remedy)] if math.isnan(number_of(threshold)) else []
 
 
 def _from_counts(

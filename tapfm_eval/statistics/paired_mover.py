@@ -7,14 +7,14 @@ from scipy.optimize import brentq
 
 from tapfm_eval.statistics.covariance import AurocCovariance
 from tapfm_eval.statistics.estimate import limits_of
-from tapfm_eval.statistics.hypotheses import Question, wording
+from tapfm_eval.statistics.hypotheses import Question
 from tapfm_eval.statistics.proportions import mover_distance
 from tapfm_eval.statistics.records import Comparison
 
 _HIGHEST = 1.0 - 1e-9  # level beyond which limits are not sought
 
 
-def by_own_limits(aurocs: AurocCovariance, by_test: Comparison, question: Question, note: str) -> Comparison:
+def by_own_limits(aurocs: AurocCovariance, by_test: Comparison, question: Question) -> Comparison:
     """Give the comparison of two arms on one target by the method of variance estimates recovery (MOVER).
 
     With the arms' own `auto` limits l, u and the correlation r of the two AUROCs, the lower limit of A - B lies
@@ -61,5 +61,4 @@ def by_own_limits(aurocs: AurocCovariance, by_test: Comparison, question: Questi
             one_sided = above(0.0)
             p_value = min(2.0 * min(one_sided, 1.0 - one_sided), 1.0)
     lower, upper = limits(question.level)
-    name = f"paired MOVER of the arms' own auto limits{note}{wording(question)}"
-    return replace(by_test, lower=lower, upper=upper, p_value=p_value, df=np.nan, method=name, reason=None)
+    return replace(by_test, lower=lower, upper=upper, p_value=p_value, df=np.nan, reason=None)

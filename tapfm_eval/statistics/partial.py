@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from tapfm_eval.errors import Problem, StatisticsError
 from tapfm_eval.statistics.border import Floats, check_choice, check_flag, check_random, number_of, observe
 from tapfm_eval.statistics.records import Estimate
-from tapfm_eval.statistics.resampling import bootstrap_limits, resampled
+from tapfm_eval.statistics.resampling import bootstrap_limits, bootstrap_name, resampled
 
 
 def partial_auroc(
@@ -50,23 +50,23 @@ def partial_auroc(
         remedy = "0.9 takes the part from 0.9 to 1."
         raise StatisticsError(Problem("at_least", "a number in [0, 1)", repr(at_least), remedy))
     check_flag(corrected, "corrected")
-    generator = check_random(rng, replicates, "bootstrap")
+    draws = check_random(rng, replicates, "bootstrap")
     observed = observe(labels, {"scores": scores}, clusters=clusters, level=level)
     known = ~np.isnan(observed.labels[:, 0])
     positive, values = observed.labels[known, 0] == 1, observed.scores[0, known, 0]
     m, n = int(positive.sum()), int(known.sum())
     patients = n if observed.clusters is None else int(np.unique(observed.clusters[known]).size)
     method = f"partial, {focus} at least {at_least:g}" + (", McClish-corrected" if corrected else "")
+    method = f"{method}; {bootstrap_name(draws)}"
     if m in (0, n):
         absent = "known labels" if n == 0 else ("positives" if m == 0 else "negatives")
         return Estimate(np.nan, np.nan, np.nan, level, method, n, m, patients, f"no {absent}")
     curve = _Curve(positive, values, focus, 1.0 - at_least)
     value = float(curve.areas(np.ones((n, 1)))[0])
-    drawn = resampled(observed, generator, replicates, lambda weights: curve.areas(weights[known]))
+    drawn = resampled(observed, draws.rng, draws.replicates, lambda weights: curve.areas(weights[known]))
     units = np.flatnonzero(known) if observed.clusters is None else observed.clusters[known]
     fewest = min(np.unique(units[positive]).size, np.unique(units[~positive]).size)
-    lower, upper, reason = bootstrap_limits(drawn, level, fewest)
-    method = f"{method}; bootstrap (stratified percentile, {replicates} replicates)"
+    lower, upper, reason = bootstrap_limits(value, drawn, level, fewest)
     if corrected:
         value, lower, upper = (_mcclish(area, 1.0 - at_least) for area in (value, lower, upper))
         if value < 0.5:

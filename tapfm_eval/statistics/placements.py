@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tapfm_eval.statistics.border import Floats
 
 
 def placement_counts(scores: Floats, positive: NDArray[np.bool_]) -> Floats:

@@ -14,6 +14,7 @@ from tapfm_eval.errors import Problem, StatisticsError
 from tapfm_eval.statistics.border import check_choice, number_of
 
 ALTERNATIVES = ("two-sided", "one-sided")
+_FEWEST, _MOST = 1e-9, 1e12  # patients and ratios of them, beyond which quotients leave the numbers there are
 _NULL_VARIANCE = 0.0792  # Obuchowski's variance constant at AUROC 0.5, as printed
 _ROOT_2 = 1.414  # as printed in the paper and used by pROC; sqrt(2) would move powers in the fourth digit
 
@@ -139,8 +140,8 @@ def check_planned(alternative: str, **values: float) -> None:
         elif name in ("alpha", "power"):
             if not 0 < number_of(value) < 1:
                 problems.append(Problem(name, "strictly between 0 and 1", repr(value), "Write 0.05 for 5 %."))
-        elif not 0 < number_of(value) < math.inf:
-            problems.append(Problem(name, "above 0", repr(value), "Count patients."))
+        elif not _FEWEST <= number_of(value) <= _MOST:
+            problems.append(Problem(name, f"above 0, {_FEWEST:g} to {_MOST:g}", repr(value), "Count patients."))
     if not problems and values.get("power", 1.0) <= values["alpha"]:
         remedy = "Guessing has a power of alpha."
         problems.append(Problem("power", f"more than alpha, {values['alpha']:g}", repr(values["power"]), remedy))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, number_of, observe
+from tapfm_eval.statistics.border import check_choice, check_record, number_of, observe
 from tapfm_eval.statistics.covariance import covariance_of
 from tapfm_eval.statistics.planning import check_planned, z_alpha_of
 
@@ -141,6 +141,7 @@ def power_paired_auroc(
 
     Source: Obuchowski and McClish 1997, doi:10.1002/(SICI)1097-0258(19970715)16:13<1529::AID-SIM565>3.0.CO;2-H.
     """
+    check_record(moments, PairedMoments, "moments", "pilot_moments or binormal_moments")
     check_planned(alternative, positives=positives, negatives=negatives, alpha=alpha)
     null_variance, variance = _difference_variances(moments, negatives / positives, null)
     reason = _why_not_estimable(moments, null_variance, variance)
@@ -183,6 +184,7 @@ def sample_size_paired_auroc(
 
     Source: as `power_paired_auroc`.
     """
+    check_record(moments, PairedMoments, "moments", "pilot_moments or binormal_moments")
     used = moments.ratio if ratio is None else ratio
     if ratio is None and math.isnan(moments.ratio) and moments.reason is None:
         remedy = "Give (1 - prevalence) / prevalence."

@@ -7,10 +7,12 @@ import numpy as np
 from scipy.special import ndtri
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_random, number_of
+from tapfm_eval.statistics.border import check_random, number_of, whole_number
 from tapfm_eval.statistics.compare import compare_auroc
 from tapfm_eval.statistics.estimate import auroc
 from tapfm_eval.statistics.planning_paired import PairedPower, correlation_problems
+
+WIDEST = 1000  # standard deviations of positives' scores in units of the negatives'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,19 @@ def expected_interval(
     Raises:
         StatisticsError: listing every argument outside its range.
     """
-    rng = check_random(rng, replicates, "expected_interval")
-    problems = study_problems(positives, negatives, auroc_true=auroc_true, level=level)
-    if not 0 < number_of(spread) < math.inf:
-        problems.append(Problem("spread", "above 0", repr(spread), "1 is equal spread."))
+    draws = check_random(rng, replicates, "expected_interval")
+    problems = share_problems(auroc_true=auroc_true, level=level)
+    positives, negatives = _patients(positives, negatives, problems)
+    if not 0 < number_of(spread) <= WIDEST:
+        problems.append(Problem("spread", f"above 0, at most {WIDEST}", repr(spread), "1 is equal spread."))
     if problems:
         raise StatisticsError(problems)
     labels = np.repeat([1.0, 0.0], [positives, negatives])
     shift = math.sqrt(1 + spread**2) * float(ndtri(auroc_true))
-    limits = np.empty((replicates, 2))
+    limits = np.empty((draws.replicates, 2))
     name, reason = method, None
-    for i in range(replicates):
-        scores = rng.standard_normal(labels.size)
+    for i in range(draws.replicates):
+        scores = draws.rng.standard_normal(labels.size)
         scores[:positives] = shift + spread * scores[:positives]
         estimate = auroc(labels, scores, level=level, method=method)
         limits[i] = estimate.lower, estimate.upper
@@ -88,7 +91,7 @@ def expected_interval(
         upper=float(upper.mean()),
         excludes_half=math.nan if reason else float((lower > 0.5).mean()),
         coverage=math.nan if reason else float(((lower <= auroc_true) & (auroc_true <= upper)).mean()),
-        replicates=replicates,
+        replicates=draws.replicates,
         reason=reason,
     )
 
@@ -124,33 +127,36 @@ def simulated_paired_power(
     Raises:
         StatisticsError: listing every argument outside its range.
     """
-    rng = check_random(rng, replicates, "simulated_paired_power")
+    draws = check_random(rng, replicates, "simulated_paired_power")
     problems = correlation_problems(correlation_positives, correlation_negatives)
-    problems += study_problems(positives, negatives, auroc_a=auroc_a, auroc_b=auroc_b, alpha=alpha)
+    problems += share_problems(auroc_a=auroc_a, auroc_b=auroc_b, alpha=alpha)
+    positives, negatives = _patients(positives, negatives, problems)
     if problems:
         raise StatisticsError(problems)
     labels = np.repeat([1.0, 0.0], [positives, negatives])
     shift = math.sqrt(2) * np.array([ndtri(auroc_a), ndtri(auroc_b)])
     wanted = np.sign(auroc_a - auroc_b)
     found = 0
-    for _ in range(replicates):
-        first = rng.standard_normal((2, labels.size))
+    for _ in range(draws.replicates):
+        first = draws.rng.standard_normal((2, labels.size))
         r = np.where(labels == 1, correlation_positives, correlation_negatives)
         second = r * first[0] + np.sqrt(1 - r**2) * first[1]
         result = compare_auroc(labels, first[0] + shift[0] * labels, second + shift[1] * labels, level=1 - alpha)
         found += bool(result.p_value < alpha and (wanted == 0 or np.sign(result.value) == wanted))
-    method = f"simulation of paired DeLong, Satterthwaite t, {replicates} replicates"
-    return PairedPower(auroc_a, auroc_b, positives, negatives, alpha, "two-sided", found / replicates, method)
+    method = f"simulation of paired DeLong, Satterthwaite t, {draws.replicates} replicates"
+    return PairedPower(auroc_a, auroc_b, positives, negatives, alpha, "two-sided", found / draws.replicates, method)
 
 
-def study_problems(positives: int, negatives: int, **shares: float) -> list[Problem]:
-    """What is wrong with the numbers of patients and the shares of a simulated study."""
-    problems = [
-        Problem(name, "a whole number, 1 or more", repr(value), "Count patients.")
-        for name, value in (("positives", positives), ("negatives", negatives))
-        if not (number_of(value) >= 1 and number_of(value).is_integer())
-    ]
-    return problems + [
+def _patients(positives: int, negatives: int, problems: list[Problem]) -> tuple[int, int]:
+    return (
+        whole_number(positives, "positives", 1, "Count patients.", problems),
+        whole_number(negatives, "negatives", 1, "Count patients.", problems),
+    )
+
+
+def share_problems(**shares: float) -> list[Problem]:
+    """What is wrong with the shares of a simulated study."""
+    return [
         Problem(name, "strictly between 0 and 1", repr(value), "Write 0.95 for 95 %.")
         for name, value in shares.items()
         if not 0 < number_of(value) < 1

@@ -117,7 +117,7 @@ def average_precision(
     1.0
     """
     check_choice(method, METHODS, "method")
-    generator = check_random(rng, replicates, method)
+    drawing = check_random(rng, replicates, method)
     rows = known_rows(labels, scores, clusters=clusters, level=level)
     if not rows.positives:
         absent = "no positives" if rows.n else "no row with a known label"
@@ -125,7 +125,7 @@ def average_precision(
     steps = steps_of(rows)
     value = float(average_precisions(steps.positive_counts[None], steps.negative_counts[None])[0])
     chosen = chosen_method(method, steps.positive_patients)
-    name = f"{chosen}, {replicates} replicates" if chosen in RESAMPLED else chosen
+    name = f"{chosen}, {drawing.replicates} replicates" if chosen in RESAMPLED else chosen
     if method == "auto":
         name = f"auto: {name}" + (" (small sample)" if chosen == "envelope" else "")
     elif chosen == "bootstrap":
@@ -133,7 +133,8 @@ def average_precision(
     if not rows.negatives:
         nan, reason = math.nan, "limits: no negatives, so that every precision is 1"
         return Estimate(value, nan, nan, level, method, rows.n, rows.positives, rows.patients, reason)
-    draws = resampled_precisions(steps, generator, replicates) if chosen in RESAMPLED else np.zeros(0)
+    resampled = chosen in RESAMPLED
+    draws = resampled_precisions(steps, drawing.rng, drawing.replicates) if resampled else np.zeros(0)
     found = precision_limits(steps, value, chosen, level, draws)
     stands_in = method == "auto" or chosen == "envelope"
     if stands_in and math.isnan(found.lower):

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from scipy import special
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import check_choice, check_level
+from tapfm_eval.statistics.border import check_choice, check_level, whole_number
 from tapfm_eval.statistics.records import Comparison, Estimate
 
 PROPORTION_METHODS = ("wilson", "clopper-pearson", "jeffreys", "agresti-coull")
@@ -22,7 +21,7 @@ def proportion(successes: int, n: int, *, level: float = 0.95, method: str = "wi
     limit 1 without a failure), `agresti-coull` (as published: its limits are not cut at 0 and 1).
 
     Args:
-        successes: patients with the property, 0 to n.
+        successes: patients with the property, 0 to n; a sum of float labels, such as 8.0, will do.
         n: patients looked at; 0 gives NaN with a reason.
         level: confidence level, between 0 and 1.
         method: one of `PROPORTION_METHODS`.
@@ -169,11 +168,9 @@ def check_counts(counts: Mapping[str, object], level: float) -> None:
     Raises:
         StatisticsError: listing every fault.
     """
-    problems = [
-        Problem(name, "a whole number, 0 or more", repr(count), "Count patients, not shares.")
-        for name, count in counts.items()
-        if isinstance(count, bool | np.bool_) or not isinstance(count, int | np.integer) or count < 0
-    ]
+    problems: list[Problem] = []
+    for name, count in counts.items():
+        whole_number(count, name, 0, "Count patients, not shares.", problems, most=2**53)
     check_level(level, problems)
     if problems:
         raise StatisticsError(problems)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, as_numbers, check_choice, number_of
+from tapfm_eval.statistics.border import Floats, as_numbers, check_choice, check_record, number_of
 from tapfm_eval.statistics.logistic import fit_logistic, fit_slope
 from tapfm_eval.statistics.single import known_rows
 
@@ -69,8 +69,9 @@ def apply_recalibration(recalibration: Recalibration, probabilities: ArrayLike) 
     """Recalibrated probabilities, in the shape given; NaN stays NaN.
 
     Raises:
-        StatisticsError: if the recalibration was not estimable, or a value lies outside [0, 1].
+        StatisticsError: if the recalibration is none or was not estimable, or a value lies outside [0, 1].
     """
+    check_record(recalibration, Recalibration, "recalibration", "fit_recalibration")
     problems: list[Problem] = []
     values = as_numbers(probabilities, "probabilities", problems)
     if values is None:

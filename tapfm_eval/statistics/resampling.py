@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tapfm_eval.statistics.border import Codes, Floats, Observed
+from tapfm_eval.statistics.border import Codes, Draws, Floats, Observed
 from tapfm_eval.statistics.placements import placement_counts
 
 MINIMUM_GROUP = 10  # patients; smaller groups of equal labels are resampled together, or they would hardly vary
@@ -20,18 +20,24 @@ def percentile_limits(draws: Floats, level: float) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def bootstrap_limits(draws: Floats, level: float, fewest: int | None = None) -> tuple[float, float, str | None]:
-    """Give `percentile_limits`, or NaN and the reason why the draws say nothing about the spread.
+def bootstrap_name(draws: Draws) -> str:
+    """Give the name of limits by `bootstrap_limits`."""
+    return f"bootstrap (stratified percentile, {draws.replicates} replicates)"
 
-    `fewest` are the patients of the smaller class; a single one is in every resample, so that its class never varies.
+
+def bootstrap_limits(value: float, draws: Floats, level: float, fewest: int) -> tuple[float, float, str | None]:
+    """Give percentiles, widened to the estimate where they miss it, or NaN and why the draws show no spread.
+
+    `fewest` are the patients of the smallest class; a single one is in every resample, so that its class never varies.
     """
-    if fewest is not None and fewest < 2:
+    if fewest < 2:
         return np.nan, np.nan, "limits: the bootstrap needs two patients of each class"
     if np.isnan(draws).any():
         return np.nan, np.nan, "limits: hardly any resample keeps both classes of every target"
     if float(np.ptp(draws)) <= _DUST:
         return np.nan, np.nan, "limits: the bootstrap shows no variance"
-    return *percentile_limits(draws, level), None
+    lower, upper = percentile_limits(draws, level)
+    return min(lower, value), max(upper, value), None
 
 
 def resampled(

@@ -1,13 +1,14 @@
 """One target and one score, checked, with the rows of unknown label left out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Codes, Floats, observe
+from tapfm_eval.statistics.border import Codes, Floats, as_numbers, observe
 from tapfm_eval.statistics.records import Estimate
 
 
@@ -45,21 +46,22 @@ def known_rows(
     level: float = 0.95,
     name: str = "scores",
     probabilities: bool = False,
+    problems: Sequence[Problem] = (),
 ) -> Rows:
     """The rows with a known label, after checking everything; NaN labels are unknown, NaN scores are refused.
 
+    `problems` are those found with other arguments, to be told together with these.
+
     Raises:
-        StatisticsError: as `observe`; with `probabilities`, also for values outside [0, 1].
+        StatisticsError: as `observe`; with `probabilities`, also for values outside [0, 1]; for any of `problems`.
     """
-    problems: list[Problem] = []
-    if probabilities:
-        problems += _outside_unit_interval(scores, name)
+    found = [*_outside_unit_interval(scores, name), *problems] if probabilities else list(problems)
     try:
         observed = observe(labels, {name: scores}, clusters=clusters, level=level)
     except StatisticsError as error:
-        raise StatisticsError([*error.problems, *problems]) from None
-    if problems:
-        raise StatisticsError(problems)
+        raise StatisticsError([*error.problems, *found]) from None
+    if found:
+        raise StatisticsError(found)
     label = observed.labels[:, 0]
     known = ~np.isnan(label)
     codes = None if observed.clusters is None else observed.clusters[known]
@@ -67,9 +69,8 @@ def known_rows(
 
 
 def _outside_unit_interval(scores: ArrayLike, name: str) -> list[Problem]:
-    try:
-        values = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
+    values = as_numbers(scores, name, [])
+    if values is None:
         return []  # `observe` says what is wrong with these
     outside = np.isfinite(values) & ((values < 0) | (values > 1))
     if not outside.any():

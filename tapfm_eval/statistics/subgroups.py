@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, fdtrc
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats, check_choice, number_of, observe
+from tapfm_eval.statistics.border import Floats, check_choice, observe, whole_number
 from tapfm_eval.statistics.covariance import Heterogeneity
 from tapfm_eval.statistics.estimate import METHODS, AurocVariance, auroc, auroc_variance
 from tapfm_eval.statistics.groups import named_groups
@@ -40,7 +40,7 @@ class SubgroupPair:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Levels joined by inverse variance, on the AUROC scale."""
+    """Levels joined by inverse variance, on the AUROC scale; Wald limits, which may leave [0, 1]."""
 
     fixed: Estimate  # one common AUROC
     random: Estimate  # mean of AUROCs that truly differ, DerSimonian-Laird
@@ -145,9 +145,7 @@ def subgroup_auroc(
 
 def _check(codes: np.ndarray, patients: np.ndarray, known: np.ndarray, min_per_class: int) -> None:
     problems: list[Problem] = []
-    if not number_of(min_per_class) >= 2:
-        remedy = "A variance needs two patients of each class."
-        problems.append(Problem("min_per_class", "at least 2", repr(min_per_class), remedy))
+    whole_number(min_per_class, "min_per_class", 2, "A variance needs two patients of each class.", problems)
     placed = known & (codes >= 0)
     memberships = np.unique(np.stack([patients[placed], codes[placed]], axis=1), axis=0)
     divided = int((np.bincount(memberships[:, 0]) > 1).sum()) if memberships.size else 0

@@ -6,13 +6,12 @@ The rule is always "positive if score >= threshold". What a threshold is worth e
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tapfm_eval.errors import Problem, StatisticsError
-from tapfm_eval.statistics.border import Floats
+from tapfm_eval.statistics.border import Floats, number_of
 from tapfm_eval.statistics.single import Rows, known_rows, why_not_two_classes
 
 RULES = ("at_sensitivity", "at_specificity", "at_npv", "at_ppv")  # and the word `youden`
@@ -162,8 +161,8 @@ def _parsed_rule(rule: str | Mapping[str, float]) -> tuple[str, float]:
     if isinstance(rule, Mapping) and len(rule) == 1:
         kind = next(iter(rule))
         target: object = rule[kind]  # as read from a file, whatever the annotation promises
-        if kind in RULES and not isinstance(target, bool) and isinstance(target, Real) and 0 < float(target) <= 1:
-            return kind, float(target)
+        if kind in RULES and 0 < number_of(target) <= 1:
+            return kind, number_of(target)
     raise StatisticsError(
         Problem(
             "rule",

@@ -10,23 +10,22 @@ from tapfm_eval.statistics.border import check_choice, check_random, observe
 from tapfm_eval.statistics.covariance import Spread, covariance_of, spread
 from tapfm_eval.statistics.estimate import strata_note
 from tapfm_eval.statistics.hypotheses import (
+    NO_INTERVAL,
     WITH_MARGIN,
     Counts,
     Question,
     ask,
     decide,
+    decide_by_draws,
     no_difference,
     permutation_p,
-    statistic_and_p,
-    undecided,
     wording,
 )
 from tapfm_eval.statistics.records import Comparison
-from tapfm_eval.statistics.resampling import bootstrap_limits, regrouped_ratios, resampled_aurocs
+from tapfm_eval.statistics.resampling import bootstrap_name, regrouped_ratios, resampled_aurocs
 
 UNPAIRED_TESTS = {"t": "Welch t", "satterthwaite": "Satterthwaite t", "z": "z"}
 UNPAIRED_METHODS = ("delong", "bootstrap", "permutation")
-NO_INTERVAL = "both AUROCs have no sampling variance, so that their difference has no interval"
 
 
 def compare_auroc_unpaired(
@@ -83,7 +82,7 @@ def compare_auroc_unpaired(
     check_choice(method, UNPAIRED_METHODS, "method")
     if method == "permutation":
         _check_permutation(hypothesis, (clusters_a, clusters_b, strata_a, strata_b))
-    generator = None if method == "delong" else check_random(rng, replicates, method)
+    draws = None if method == "delong" else check_random(rng, replicates, method)
     first, second = (
         observe(labels, {f"scores{suffix}": scores}, clusters=clusters, strata=strata, suffix=suffix)
         for suffix, labels, scores, clusters, strata in (
@@ -99,29 +98,22 @@ def compare_auroc_unpaired(
     spreads = (spread(groups[0], [[1.0]]), spread(groups[1], [[1.0]]))
     note = next((found for found in map(strata_note, groups) if found), "")
     by_test = decide_unpaired(spreads, patients, test, question, counts, note)
-    if generator is None or np.isnan(by_test.value):
+    if draws is None:
         return by_test
     if method == "permutation":
-        ratio, regrouped = regrouped_ratios(first, second, generator, replicates)
-        p_value = permutation_p(ratio, regrouped, question)
-        name = f"permutation test (patients exchanged within class, {replicates} replicates)"
-        return replace(
-            by_test, p_value=p_value, method=f"{name}{note}{wording(question)}; interval: {by_test.method}"
-        )  # fmt: skip
-    name = f"unpaired bootstrap (stratified percentile, {replicates} replicates){note}"
-    drawn = [resampled_aurocs(observed, generator, replicates)[:, 0, 0] for observed in (first, second)]
+        kind = f"permutation test (patients exchanged within class, {draws.replicates} replicates)"
+        named = replace(by_test, method=f"{kind}{wording(question)}; interval: {by_test.method}")
+        if np.isnan(named.value):
+            return named
+        ratio, regrouped = regrouped_ratios(first, second, draws.rng, draws.replicates)
+        return replace(named, p_value=permutation_p(ratio, regrouped, question))
+    name = f"unpaired {bootstrap_name(draws)}{note}"
+    if np.isnan(by_test.value):
+        return replace(by_test, method=name + wording(question))
+    drawn = [resampled_aurocs(observed, draws.rng, draws.replicates)[:, 0, 0] for observed in (first, second)]
     fewest = min(min(part.positive_patients, part.negative_patients) for part in parts)
-    differences = drawn[0] - drawn[1]
-    lower, upper, reason = bootstrap_limits(differences, question.level, fewest)
-    if reason is not None:
-        if by_test.value == 0.0 and all(one.variance == 0.0 for one in spreads):
-            return no_difference(question, counts, name, df=np.inf, interval=False, reason=NO_INTERVAL)
-        return undecided(by_test.value, question, counts, name, reason)
-    statistic, p_value = statistic_and_p(by_test.value, float(differences.std(ddof=1)), np.inf, question)
-    return replace(
-        by_test, lower=lower, upper=upper, statistic=statistic, df=np.inf, p_value=p_value,
-        method=name + wording(question), reason=None,
-    )  # fmt: skip
+    difference = Spread(by_test.value, spreads[0].variance + spreads[1].variance, np.nan, None)
+    return decide_by_draws(difference, drawn[0] - drawn[1], fewest, question, counts, name)
 
 
 def decide_unpaired(

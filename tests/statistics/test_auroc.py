@@ -287,7 +287,12 @@ def test_faults_at_the_border_are_all_listed_with_counts():
         ([0, 1], [0.1, object()], {}, "scores: expected numbers"),
         ([0, 1], [0.1, 0.2], {"method": "DeLong"}, "method: expected one of auto, delong"),
         ([0, 1], [0.1, 0.2], {"method": "bootstrap", "rng": 3}, "rng: expected a numpy Generator"),
-        ([0, 1], [0.1, 0.2], {"method": "bootstrap", "replicates": 20.5}, "replicates: expected at least 2"),
+        (
+            [0, 1],
+            [0.1, 0.2],
+            {"method": "bootstrap", "replicates": 20.5},
+            "replicates: expected a whole number, 2 or more",
+        ),
         (
             [0, 1],
             [0.1, 0.2],
@@ -301,7 +306,7 @@ def test_faults_at_the_border_are_all_listed_with_counts():
             [0, 1],
             [0.1, 0.2],
             {"method": "bootstrap", "rng": np.random.default_rng(0), "replicates": 1},
-            "replicates: expected at least 2",
+            "replicates: expected a whole number, 2 or more",
         ),
     ],
 )

@@ -142,6 +142,16 @@ def test_recalibration_refuses_values_outside_and_keeps_nan():
     assert math.isnan(apply_recalibration(fit, [math.nan, 0.5])[0])
 
 
+def test_whole_floats_are_numbers_of_bins():
+    rng = np.random.default_rng(0)
+    p = rng.random(60)
+    y = (rng.random(60) < p).astype(float)
+    assert calibration(y, p, bins=5.0).ece_quantile == calibration(y, p, bins=5).ece_quantile
+    for bins in (1, 2.5, 1e308):
+        with pytest.raises(StatisticsError, match="bins"):
+            calibration(y, p, bins=bins)
+
+
 def test_slope_interval_covers():
     """Predictions twice too extreme on the logit scale: slope 0.5; 15 to 30 positives of 120."""
     rng = np.random.default_rng(2)

@@ -333,6 +333,33 @@ def test_bootstrap_of_one_positive_decides_nothing():
     assert "two patients of each class" in found.reason
 
 
+@pytest.mark.parametrize("method", ["delong", "bootstrap", "permutation", "mover"])
+def test_two_perfect_scores_have_p_of_one_by_every_method(method):
+    labels = np.repeat([1.0, 0.0], [8, 22])
+    found = compare_auroc(labels, labels, 2 * labels + np.arange(30) / 1e3, method=method, replicates=50)
+    assert (found.value, found.p_value) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("delong", "paired DeLong, Satterthwaite t; superiority, one-sided"),
+        ("bootstrap", "paired bootstrap (stratified percentile, 50 replicates); superiority, one-sided"),
+        (
+            "permutation",
+            "permutation test (ranks exchanged within patients, 50 replicates); superiority, one-sided; interval: "
+            "paired DeLong, Satterthwaite t; superiority, one-sided",
+        ),
+        ("mover", "paired MOVER of the arms' own auto limits; superiority, one-sided"),
+    ],
+)
+def test_a_result_names_the_method_asked_for_also_where_there_is_nothing_to_estimate(method, name):
+    labels, first, second = sample()
+    for labelled, other in ((labels, second), (labels, first), (0 * labels, second)):
+        found = compare_auroc(labelled, first, other, method=method, hypothesis="superiority", replicates=50)
+        assert found.method == name
+
+
 def test_a_generator_does_not_turn_delong_into_a_permutation_test():
     labels, first, second = sample()
     assert compare_auroc(labels, first, second, rng=np.random.default_rng(0)) == compare_auroc(labels, first, second)

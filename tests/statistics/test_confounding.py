@@ -182,3 +182,42 @@ def test_shifting_a_whole_stratum_changes_nothing_within_it(seed):
     assert moved.adjusted.value == pytest.approx(found.adjusted.value, abs=1e-12, nan_ok=True)
     assert moved.within.value == pytest.approx(found.within.value, abs=1e-12, nan_ok=True)
     assert found.adjusted.reason is not None or found.adjusted.lower <= found.adjusted.value <= found.adjusted.upper
+
+
+@pytest.mark.parametrize("constant", [1.0, 0.3, 123.456])
+def test_a_constant_covariate_counts_for_nothing(constant):
+    """The standard deviation of 200 times 0.3 is 6e-17, not 0."""
+    labels, scores, smoker, _ = confounded(n=200)
+    alone = covariate_auroc(labels, {"x": np.full(200, constant)}, rng=np.random.default_rng(0))
+    assert math.isnan(alone.value)
+    assert alone.reason == "no covariate varies"
+    with_it, without = (
+        added_value(labels, scores, covariates, scale="identity")
+        for covariates in ({"smoking": smoker, "x": np.full(200, constant)}, {"smoking": smoker})
+    )
+    assert with_it.test.statistic == without.test.statistic
+    flat = added_value(labels, np.full(200, constant), {"smoking": smoker}, scale="identity")
+    assert flat.test.reason == "the scores do not vary"
+
+
+def test_regression_does_not_mind_where_scores_lie():
+    rng = np.random.default_rng(6)
+    age, labels = rng.normal(60, 10, 400), (rng.random(400) < 0.4).astype(float)
+    scores = rng.integers(0, 2**20, 400) / 2**20 + 0.25 * labels  # so that the offset below loses no bit
+    near, far = (
+        adjusted_auroc(labels, offset + scores, {"age": age}, method="regression") for offset in (0.0, 2.0**31)
+    )
+    assert far.value == pytest.approx(near.value, abs=1e-9)
+
+
+def test_risks_near_certainty_leave_no_warning_behind(recwarn):
+    """statsmodels warns of a singular matrix, and sees to it that this is printed."""
+    labels, p = np.array([1.0, 0, 0, 0, 1]), np.array([1e-9, 1e-17, 1 - 1e-9, 0.5, 1 - 1e-9])
+    found = added_value(labels, p, {"g": 2 * p})
+    assert found.test.reason == "the fit did not converge"
+    assert not recwarn.list
+
+
+def test_covariates_may_have_any_names():
+    labels, scores, smoker, _ = confounded(n=200)
+    assert added_value(labels, scores, {1: smoker}, scale="identity").test.method.endswith("added to 1")

@@ -189,6 +189,27 @@ def test_heterogeneity_over_three_arms_follows_wald_and_f():
     assert by_f.p_value > found.p_value
 
 
+def test_components_may_be_whole_floats():
+    labels, scores = sample()
+    aurocs = auroc_covariance(labels, scores)
+    expected = auroc_heterogeneity(aurocs, [(0, 0), (2, 1)])
+    for components in ([(0.0, 0), (2.0, 1)], np.array([[0.0, 0.0], [2.0, 1.0]])):
+        assert auroc_heterogeneity(aurocs, components) == expected
+
+
+def test_heterogeneity_refuses_what_is_no_covariance():
+    for estimates, covariance, words in (
+        ([np.inf, 0.8], np.eye(2), "finite numbers or NaN"),
+        ([0.7, 0.8], [[1.0, 0.0], [0.0, np.inf]], "finite numbers or NaN"),
+        ([0.7, 0.8], [[1.0, 0.5], [0.0, 1.0]], "covariance: expected a symmetric matrix"),
+    ):
+        with pytest.raises(StatisticsError, match=words):
+            heterogeneity(estimates, covariance)
+    found = heterogeneity([0.7, 0.8], [[1.0, 2.0], [2.0, 1.0]])
+    assert np.isnan(found.p_value)
+    assert found.reason == "the covariance gives a contrast a negative variance"
+
+
 def test_heterogeneity_at_its_edges():
     labels, scores = sample()
     same = auroc_heterogeneity(auroc_covariance(labels, scores[[0, 0, 0]]), [(0, 0), (1, 0), (2, 0)])

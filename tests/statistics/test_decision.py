@@ -50,7 +50,8 @@ def test_no_patients_is_nan_with_reason(interval):
 
 def test_one_patient_has_no_wald_limits():
     found = net_benefit([1], [0.9], [0.5], interval="wald").points[0]
-    assert found.versus_none.reason == "limits: one patient has no variance"
+    assert np.isnan([found.model.lower, found.model.upper]).all()
+    assert found.model.reason == found.versus_none.reason == "limits: one patient has no variance"
 
 
 def test_no_positives_leaves_the_standardized_benefit_undefined_only():

@@ -12,9 +12,11 @@ from tapfm_eval.statistics import (
     auroc_variance,
     compare_auroc,
     compare_macro_auroc,
+    contrast,
     macro_auroc,
     micro_auroc,
 )
+from tapfm_eval.statistics.estimate import METHODS
 
 
 @pytest.mark.parametrize(("arm", "name"), [(0, "m1"), (1, "m2")])
@@ -75,7 +77,7 @@ def test_patient_bootstrap_has_the_standard_error_of_r(arm, name):
     assert found.value == pytest.approx(case.expected["macro"][name]["auc"], abs=1e-12)
 
 
-@pytest.mark.parametrize("method", ["auto", "delong", "delong-logit", "logit-t", "newcombe5", "envelope"])
+@pytest.mark.parametrize("method", METHODS)
 def test_one_target_is_the_plain_auroc(method):
     labels, scores = sample(targets=1)
     macro, micro = (rule(labels, scores[0], method=method) for rule in (macro_auroc, micro_auroc))
@@ -192,7 +194,7 @@ def test_bootstrap_draws_again_when_a_rare_target_loses_its_class():
     rng = np.random.default_rng(8)
     labels = (rng.random((40, 2)) < 0.4).astype(float)
     labels[:, 1] = 0.0
-    labels[0, 1] = 1.0  # lost in about 37 % of plain resamples
+    labels[:2, 1] = 1.0  # lost in about 13 % of plain resamples
     found = macro_auroc(labels, rng.random((40, 2)), method="bootstrap", rng=rng, replicates=300)
     assert 0 <= found.lower < found.upper <= 1
 
@@ -218,8 +220,42 @@ def test_micro_auroc_of_no_rows_is_not_estimable():
 
 
 def test_resampling_gives_up_where_hardly_any_sample_keeps_every_class():
-    labels = np.zeros((60, 12))
-    labels[np.arange(12), np.arange(12)] = 1.0  # twelve targets of one positive each: .63 ** 12 of samples keep all
-    found = macro_auroc(labels, np.random.default_rng(0).random((60, 12)), method="bootstrap", replicates=50)
+    labels = np.zeros((120, 50))
+    labels[np.arange(100), np.arange(100) // 2] = 1.0  # fifty targets of two positives each: .87 ** 50 keep all
+    found = macro_auroc(labels, np.random.default_rng(0).random((120, 50)), method="bootstrap", replicates=50)
     assert np.isnan([found.lower, found.upper]).all()
     assert found.reason == "limits: hardly any resample keeps both classes of every target"
+
+
+def test_the_bootstrap_gives_no_limits_where_a_target_has_one_patient_of_a_class():
+    """A single positive is in every resample: the interval would cover 28 % of the time."""
+    labels, scores = sample(targets=2, missing=0.0)
+    labels[:, 1] = np.arange(labels.shape[0]) == 0
+    found = macro_auroc(labels, scores[0], method="bootstrap", replicates=50)
+    assert 0 < found.value < 1
+    assert np.isnan([found.lower, found.upper]).all()
+    assert found.reason == "limits: the bootstrap needs two patients of each class, target 1 has one"
+    assert found.method == "bootstrap (stratified percentile, 50 replicates)"
+    alone, plain = (
+        macro_auroc(labels[:, 1:], scores[0][:, 1:], method="bootstrap"),
+        auroc(labels[:, 1], scores[0, :, 1], method="bootstrap"),
+    )
+    assert (alone.reason, alone.method) == (plain.reason, plain.method)
+
+
+def test_strata_are_told_only_where_there_are_some_and_of_one_target():
+    labels, scores = sample(targets=2, missing=0.0)
+    labels[:, 1] = 0.0  # a target without positives has no stratum with both classes, and no strata either
+    for found in (macro_auroc(labels, scores[0]), compare_macro_auroc(labels, *scores[:2])):
+        assert "strata" not in found.method
+    folds = np.arange(labels.shape[0]) % 5
+    labels[:, 1] = (folds == 2) & (labels[:, 0] == 1)
+    found = macro_auroc(labels, scores[0], strata=folds)
+    assert found.method.endswith(", within 1 strata (4 without both classes left out)")
+
+
+def test_weights_off_by_rounding_make_no_difference_of_identical_arms():
+    labels, scores = sample(targets=1)
+    aurocs = auroc_covariance(labels, np.stack([scores[0], scores[0]]))
+    found = contrast(aurocs, [[0.1 + 0.2], [-0.3]])
+    assert (found.value, found.p_value) == (0.0, 1.0)

@@ -37,6 +37,11 @@ def test_a_comparison_that_was_not_estimable_keeps_its_place_in_the_family():
     assert math.isnan(found[1])
 
 
+def test_sidak_is_never_0():
+    """1 - (1 - p)^k by powers is 0 for p of 1e-17."""
+    assert adjust_p([1e-20, 0.5, 1.0], method="sidak").tolist() == pytest.approx([3e-20, 0.875, 1.0], rel=1e-12, abs=0)
+
+
 def test_empty_family_stays_empty():
     assert adjust_p([]).size == 0
 
@@ -72,6 +77,12 @@ def test_gates_refuse_methods_without_familywise_control_and_empty_families():
     with pytest.raises(StatisticsError) as refused:
         gatekeeping([[0.1], []], method="bh", alpha=5)
     assert len(refused.value.problems) == 3
+
+
+def test_gates_take_names_as_the_adjustments_do_and_refuse_a_lone_number():
+    assert gatekeeping([[0.01, 0.02]], method="Holm") == gatekeeping([[0.01, 0.02]])
+    with pytest.raises(StatisticsError, match="a list of lists of p-values"):
+        gatekeeping(np.array(0.5))
 
 
 def test_familywise_error_of_gates_is_at_most_alpha():

@@ -149,6 +149,14 @@ def test_a_missing_threshold_is_refused():
         operating_point([0, 1], [0.1, 0.2], math.nan)
 
 
+def test_faults_of_both_scores_and_thresholds_are_told_together():
+    with pytest.raises(StatisticsError) as refused:
+        compare_operating_points([0, 1], [1, math.nan], [1, 2, 3], math.nan, "x")
+    assert [problem.where for problem in refused.value.problems] == [
+        "scores_a", "scores_b", "threshold_a", "threshold_b",
+    ]  # fmt: skip
+
+
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(StatisticsError, match="1 NaN and 1 infinite"):
         threshold_at([0, 1, 1], [0.1, math.nan, math.inf], "youden")

@@ -175,3 +175,13 @@ def test_a_covariance_above_the_variance_of_a_leaves_the_reference_null_without_
         assert "null='difference'" in found.reason
     assert power_paired_auroc(moments, 50, 100).reason is None
     assert sample_size_paired_auroc(moments, ratio=2.0).positives > 0
+
+
+def test_whole_floats_are_numbers_of_patients_and_replicates():
+    one, other = (
+        expected_interval(0.8, m, 20, rng=np.random.default_rng(0), replicates=r) for m, r in ((10, 4), (10.0, 4.0))
+    )
+    assert one == other
+    for arguments in ((0.7, 10, 5e-324), (0.7, 1e300, 10)):
+        with pytest.raises(StatisticsError, match="1e-09 to 1e"):
+            power_auroc(*arguments)

@@ -78,6 +78,12 @@ def test_impossible_counts_are_refused(successes, n, problems):
     assert len(refused.value.problems) == problems
 
 
+def test_sums_of_float_labels_are_counts():
+    labels = np.array([1.0, 0.0, 1.0])
+    assert proportion(labels.sum(), labels.size) == proportion(2, 3)
+    assert mcnemar(40.0, 5, np.float64(12), 20) == mcnemar(40, 5, 12, 20)
+
+
 def test_unknown_method_and_level_are_refused():
     with pytest.raises(StatisticsError, match="method"):
         proportion(1, 2, method="Wilson")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapfm_eval.errors import StatisticsError
-from tapfm_eval.statistics import auroc, subgroup_auroc
+from tapfm_eval.statistics import auroc, stratified_auroc, subgroup_auroc
 
 
 def test_levels_and_heterogeneity_agree_with_r():
@@ -84,6 +84,25 @@ def test_missing_levels_are_counted_and_left_out():
 
 def test_numeric_levels_are_ordered_by_size():
     assert [one.name for one in subgroup_auroc([0, 1] * 2, [1, 2] * 2, [10, 10, 9, 9]).levels] == ["9", "10"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "names"),
+    [
+        ([20240115, 20240116], ["20240115", "20240116"]),
+        ([1234567.0, 1234568.0], ["1234567", "1234568"]),
+        ([0.1234567, 0.1234568], ["0.1234567", "0.1234568"]),
+        (np.array([0.5, 1e300], dtype=np.float64), ["0.5", "1e+300"]),
+        (np.array([0.1, 2], dtype=np.float32), ["0.1", "2"]),
+    ],
+)
+def test_different_numbers_are_different_names(levels, names):
+    groups = np.tile(levels, 4)
+    labels, scores = [0, 0, 1, 1] * 2, np.arange(8.0)
+    found = subgroup_auroc(labels, scores, groups, min_per_class=2)
+    assert [one.name for one in found.levels] == names
+    assert [(pair.first, pair.second) for pair in found.pairs] == [tuple(names)]
+    assert [one.name for one in stratified_auroc(labels, scores, groups).strata] == names
 
 
 def test_a_patient_in_two_levels_is_refused():

@@ -138,6 +138,7 @@ def test_edges_are_told_and_never_zero(method):
     absent = compare_auroc_unpaired(labels, labels, np.zeros(5), np.arange(5), method=method, replicates=50)
     assert np.isnan([absent.value, absent.p_value]).all()
     assert absent.reason == "B: no positives"
+    assert absent.method == perfect.method
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_edges_are_told_and_never_zero(method):
         ({"method": "permutation", "hypothesis": "equivalence", "margin": 0.1}, "'bootstrap' for equivalence"),
         ({"method": "permutation", "clusters_a": [0, 0, 1]}, "no clusters and no strata for 'permutation'"),
         ({"method": "bootstrap", "rng": 3}, "rng: expected a numpy Generator"),
-        ({"method": "bootstrap", "replicates": 1}, "replicates: expected at least 2"),
+        ({"method": "bootstrap", "replicates": 1}, "replicates: expected a whole number, 2 or more"),
     ],
 )
 def test_misuse_is_refused_by_name(options, words):
