@@ -12,14 +12,16 @@ MARGIN = 1.0  # alpha of the smooth SVM loss; its temperature is 1
 
 
 class Clam(Aggregator):
-    """Projection, gated attention with one branch for all targets or one a target, linear classifier.
+    """Projection, gated attention with one branch for all targets or one a class, linear classifiers.
 
     Permutation invariant, up to ties of attention in training. The loss adds to the slide's own an instance loss: the
     most attended tiles of a slide are told from the least attended ones by small linear clusterers.
 
-    A target is here a pair of exclusive classes, as in the paper's binary tasks, so each has a clusterer for class 1
-    and one for class 0. The clusterer of the slide's class learns 1 for the top tiles and 0 for the bottom tiles; that
-    of the other class learns 0 for the top tiles. A target contributes the mean of its two clusterers.
+    A target is here a pair of exclusive classes, as in the paper's binary tasks. With several branches each class of a
+    target has its own attention and its own score; the target's logit is the score of class 1 less that of class 0,
+    whose sigmoid is the paper's softmax. Each class has a clusterer, which reads its class's branch: that of the
+    slide's class learns 1 for the top tiles and 0 for the bottom tiles, that of the other class learns 0 for the top
+    tiles. A target contributes the mean of its two clusterers.
 
     Deliberate differences from the paper: targets are independent sigmoids instead of one softmax, so that several
     may be positive and any may be unknown; a target's clustering weighs as much as its slide loss does (class and
@@ -29,11 +31,12 @@ class Clam(Aggregator):
 
     def __init__(self, dim: int, targets: int, *, multi_branch: bool, hidden: int = 512, attention: int = 256) -> None:
         super().__init__()
+        self.classes = 2 if multi_branch else 1  # branches and scores a target
         self.project = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
         self.content = nn.Linear(hidden, attention)
         self.gate = nn.Linear(hidden, attention)
-        self.score = nn.Linear(attention, targets if multi_branch else 1)
-        self.classifier = nn.Linear(hidden, targets)
+        self.score = nn.Linear(attention, 2 * targets if multi_branch else 1)  # target x class (0, 1)
+        self.classifier = nn.Linear(hidden, self.classes * targets)
         self.clusterers = nn.Linear(hidden, targets * 2 * 2)  # target x class x (out, in)
 
     def _attend(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +46,8 @@ class Clam(Aggregator):
 
     def _logits(self, h: Tensor, attention: Tensor) -> Tensor:
         pooled = attention @ h  # (branches, hidden)
-        return (pooled * self.classifier.weight).sum(1) + self.classifier.bias  # (L,); row l reads branch l
+        scores = (pooled * self.classifier.weight).sum(1) + self.classifier.bias  # (classes L,), each of its branch
+        return scores if self.classes == 1 else scores[1::2] - scores[0::2]  # (L,)
 
     def forward(self, z: Tensor, a: Tensor) -> SlideOutput:
         h, attention = self._attend(z)
@@ -67,11 +71,14 @@ class Clam(Aggregator):
         for target, importance in enumerate(loss_of.importance(h)):
             if bool(torch.isnan(loss_of.labels[target])):
                 continue
-            row = attention[target % len(attention)].detach()
-            top, bottom = row.topk(count).indices, row.topk(count, largest=False).indices
             own = int(loss_of.labels[target] > 0.5)
+            own_row, other_row = (
+                attention[2 * target + c if self.classes == 2 else 0].detach() for c in (own, 1 - own)
+            )  # (K,) each
+            top, bottom = own_row.topk(count).indices, own_row.topk(count, largest=False).indices
             own_scores = h[torch.cat([top, bottom])] @ clusterers[target, own].T + biases[target, own]  # (2B, 2)
-            other_scores = h[top] @ clusterers[target, 1 - own].T + biases[target, 1 - own]  # (B, 2)
+            other_top = other_row.topk(count).indices
+            other_scores = h[other_top] @ clusterers[target, 1 - own].T + biases[target, 1 - own]  # (B, 2)
             both = smooth_svm(own_scores, pseudo).mean() + smooth_svm(other_scores, torch.zeros_like(top)).mean()
             total = total + importance * both / 2
         return total

@@ -85,6 +85,34 @@ def test_standardising_makes_the_scale_of_instances_irrelevant() -> None:
     assert np.isfinite(fit_bags("abmil", constant, labels, seed=1, epochs=1).scores(constant)).all()
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 123.456])
+def test_an_entry_that_never_varies_in_training_says_nothing_afterwards(value: float) -> None:
+    """Its standard deviation comes out as rounding dust, by which a new value must not be divided."""
+    bags, labels = toy(12)
+    wider = [np.column_stack([bag, np.full(len(bag), value)]) for bag in bags]
+    fitted = fit_bags("abmil", wider, labels, seed=1, epochs=2)
+    assert fitted.scale[-1] == 1
+    assert fitted.shift[-1] == value
+    moved = [np.column_stack([bag, np.full(len(bag), value + 0.1)]) for bag in bags]
+    np.testing.assert_allclose(fitted.scores(moved), fitted.scores(wider), atol=0.1)
+
+
+def test_scaling_is_that_of_all_instances_together() -> None:
+    bags, labels = toy(12)
+    fitted, stacked = fit_bags("mean", bags, labels, seed=1, epochs=1), np.concatenate(bags)
+    np.testing.assert_allclose(fitted.shift, stacked.mean(0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(fitted.scale, stacked.std(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_of_any_kind_and_a_generator_are_bags_too(dtype: torch.dtype) -> None:
+    bags, labels = toy(12)
+    tensors = [torch.from_numpy(bag).to(dtype).requires_grad_() for bag in bags]
+    plain = [tensor.detach().float().numpy() for tensor in tensors]
+    fitted = fit_bags("abmil", (tensor for tensor in tensors), torch.from_numpy(labels), seed=1, epochs=2)
+    assert np.array_equal(fitted.scores(tensors), fit_bags("abmil", plain, labels, seed=1, epochs=2).scores(plain))
+
+
 def test_scores_are_probabilities_at_the_training_prevalence() -> None:
     """Instances that say nothing: one bag in five is positive, and that is what the score says."""
     bags = [np.ones((4, 3)) for _ in range(50)]
@@ -116,13 +144,25 @@ def test_a_bag_of_which_nothing_is_known_changes_nothing() -> None:
         ({"bags": []}, ["at least one bag"]),
         ({"attention": [np.ones(2)] * 12}, ["attention, bag 0", "one per instance"]),
         ({"attention": []}, ["attention: expected one array for each of 12 bags, got 0"]),
+        ({"attention": [np.full(4, np.nan)] * 12}, ["attention, bag 0: expected"]),
+        ({"labels": ["mut", "wt"] * 6}, ["labels: expected an array (12,)", "no array of real numbers"]),
+        ({"bags": [["a", "b"]] * 12}, ["bag 0: expected an array (K, D)", "bag 11"]),
+        ({"bags": [[[1.0], [1.0, 2.0]]] * 12}, ["bag 0: expected an array (K, D)", "no array of real numbers"]),
+        ({"bags": [np.ones((2, 3), complex)] * 12}, ["bag 0", "no array of real numbers"]),
+        ({"bags": [np.full((2, 3), 1e200)] * 12}, ["bag 0: expected finite numbers (float32), got 6 that are not"]),
+        ({"epochs": 0}, ["epochs: expected a whole number of at least 1, got 0"]),
+        ({"epochs": 1.5}, ["epochs: expected a whole number"]),
+        ({"learning_rate": -1.0}, ["learning_rate: expected a number above 0, got -1.0"]),
+        ({"learning_rate": np.nan}, ["learning_rate"]),
+        ({"label_smoothing": 3}, ["label_smoothing: expected a number of at least 0 and below 1, got 3"]),
+        ({"temperature": 0.0, "weight_decay": -1.0}, ["temperature: expected a number above 0", "weight_decay"]),
     ],
 )
 def test_malformed_arguments_are_refused(change: dict[str, object], said: list[str]) -> None:
     bags, labels = toy(12)
     arguments = {"aggregator": "abmil", "bags": bags, "labels": labels} | change
     with pytest.raises(InputError) as error:
-        fit_bags(**arguments, seed=1)  # type: ignore[arg-type]
+        fit_bags(**{"seed": 1} | arguments)  # type: ignore[arg-type]
     for words in said:
         assert words in str(error.value)
 

@@ -30,11 +30,18 @@ class Twin:
             gate = 1 / (1 + np.exp(-(p["gate.weight"] @ h + p["gate.bias"])))
             raw.append(p["score.weight"] @ (content * gate) + p["score.bias"])
         branches = np.array(raw).T
-        self.rows = [softmax(branches[t if len(branches) > 1 else 0]) for t in range(TARGETS)]
+        several = len(branches) > 1
+        # the attention of a class of a target: one of its own with several branches, else the only one
+        self.rows = [[softmax(branches[2 * t + c if several else 0]) for c in (0, 1)] for t in range(TARGETS)]
         self.weights = np.mean([softmax(branch) for branch in branches], axis=0)
+
+        def score(row: int, shares: NDArray[np.float64]) -> float:
+            pooled = sum(w * h for w, h in zip(shares, self.h, strict=True))
+            return float(p["classifier.weight"][row] @ pooled + p["classifier.bias"][row])
+
         self.logits = np.array(
-            [p["classifier.weight"][t] @ sum(w * h for w, h in zip(self.rows[t], self.h, strict=True))
-             + p["classifier.bias"][t] for t in range(TARGETS)]
+            [score(2 * t + 1, self.rows[t][1]) - score(2 * t, self.rows[t][0]) if several else score(t, self.rows[t][0])
+             for t in range(TARGETS)]
         )  # fmt: skip
         self.clusterers = p["clusterers.weight"].reshape(TARGETS, 2, 2, -1)
         self.biases = p["clusterers.bias"].reshape(TARGETS, 2, 2)
@@ -48,10 +55,11 @@ class Twin:
         for t, label in enumerate(labels):
             if np.isnan(label):
                 continue
-            order = np.argsort(self.rows[t])
-            top, bottom, own = order[::-1][:count], order[:count], int(label)
+            own = int(label)
+            order, other = np.argsort(self.rows[t][own]), np.argsort(self.rows[t][1 - own])
+            top, bottom = order[::-1][:count], order[:count]
             inside = [self.hinge(k, t, own, 1) for k in top] + [self.hinge(k, t, own, 0) for k in bottom]
-            outside = [self.hinge(k, t, 1 - own, 0) for k in top]
+            outside = [self.hinge(k, t, 1 - own, 0) for k in other[::-1][:count]]
             p = WEIGHTS.prevalence[t]
             total += WEIGHTS.target[t] * (1 - p if own else p) * (np.mean(inside) + np.mean(outside)) / 2
         return total
@@ -126,8 +134,10 @@ def test_two_passes_equal_the_joint_graph(multi_branch: bool, adaptation: str) -
     checks.assert_two_passes_equal_the_joint_graph(clam(multi_branch), adaptation)
 
 
-def test_single_branch_attends_once_and_multi_branch_once_a_target() -> None:
+def test_single_branch_attends_once_and_multi_branch_once_a_class() -> None:
     assert clam(False).score.out_features == 1
-    assert clam(True).score.out_features == TARGETS
+    assert clam(True).score.out_features == 2 * TARGETS
+    one = [Clam(DIM, 1, multi_branch=several).score.out_features for several in (False, True)]
+    assert one == [1, 2]  # with a single target too, the two are different networks
     published = Clam(DIM, TARGETS, multi_branch=True)
     assert (published.project[0].out_features, published.gate.out_features) == (512, 256)
