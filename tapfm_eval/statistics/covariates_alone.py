@@ -47,7 +47,8 @@ def covariate_auroc(
 
     Args:
         labels: (n,) 0, 1 or NaN (unknown, left out).
-        covariates: name -> (n,) values; strings, booleans and objects are categories, numbers are linear.
+        covariates: name -> (n,) values; strings, booleans and objects are categories. Numbers are linear, so give site
+            and other codes as strings, `sites.astype(str)`: as numbers they leave this control nearly blind.
         rng: draws the folds, stratified by class.
         level: confidence level.
         folds: number of folds; fewer are used if a class has fewer patients.

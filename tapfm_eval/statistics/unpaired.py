@@ -63,7 +63,8 @@ def compare_auroc_unpaired(
             if positives score alike in both groups and negatives too, and near it in large samples otherwise; scores of
             both groups must be on one scale. One row a patient and no strata; for hypotheses without margin. Type
             I error at nominal .05: .03 to .065, also with 5 positives against 50; the bootstrap's .05 to .19.
-        clusters_a: (n_a,), the patient of each row of A; clusters_b likewise. No patient may be in both groups.
+        clusters_a: (n_a,), the patient of each row of A; clusters_b likewise. No patient may be in both groups; names
+            are not compared between them, so that each group may number its own.
         strata_a: (n_a,), as `compare_auroc`; strata_b likewise.
         rng: for the bootstrap and the permutation test; None is a generator with seed 0. `replicates` is their number.
 
