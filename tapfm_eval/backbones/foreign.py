@@ -6,6 +6,7 @@ say neither scale nor encoder), a `features.json` beside the files may: `{"encod
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ from tapfm_eval.backbones.cards import CARDS, BackboneCard
 from tapfm_eval.backbones.features import SlideFeatures, features_path, write_features
 from tapfm_eval.errors import BackboneError, Problem
 from tapfm_eval.rundir import sha256_file
-from tapfm_eval.slides.hdf5 import read_array
+from tapfm_eval.slides.hdf5_apart import READ_ERRORS, HDF5Apart
 from tapfm_eval.slides.reader import MPP_TOLERANCE, TilePlan
 from tapfm_eval.slides.tiles import TileGrid, TileSpec
 
@@ -31,7 +31,11 @@ _FEATURES = ("features", "feats", "patch_embeddings")  # TRIDENT and CLAM, STAMP
 _OTHER_NAMES: Mapping[str, str] = MappingProxyType(  # letters and digits alone -> card
     {"univ1": "uni", "mahmooduni": "uni", "univ2": "uni2-h", "uni2": "uni2-h"}
 )
-_READ_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError)  # h5py raises all of these on torn files
+_ATTRIBUTES = (
+    "unit", "tile_size_px", "tile_size_um", "extractor", "encoder", "target_magnification", "patch_size", "overlap",
+    "patch_size_level0",
+)  # fmt: skip
+MAX_POSITION = 2.0**31  # pixels, or micrometres; no slide is a thousandth as wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def declared_facts(folder: Path) -> FeatureFacts:
     kinds: dict[str, Any] = {"encoder": str, "tile_px": int, "mpp": (int, float), "overlap": int}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, a number of 5,000 digits
         raise BackboneError(Problem(str(path), "JSON", str(error)[:120], "Mend the file.")) from None
     content = content if isinstance(content, dict) else {"": content}
     wrong = [
@@ -98,7 +102,14 @@ def declared_facts(folder: Path) -> FeatureFacts:
     return FeatureFacts(encoder=None if encoder is None else encoder_name(encoder), **content)
 
 
-def read_foreign(path: Path, slide_id: str, card: BackboneCard, spec: TileSpec, declared: FeatureFacts) -> ForeignSlide:
+def read_foreign(
+    path: Path,
+    slide_id: str,
+    card: BackboneCard,
+    spec: TileSpec,
+    declared: FeatureFacts,
+    apart: HDF5Apart | None = None,
+) -> ForeignSlide:
     """The features of one slide, checked against the protocol.
 
     Args:
@@ -107,17 +118,23 @@ def read_foreign(path: Path, slide_id: str, card: BackboneCard, spec: TileSpec, 
         card: The backbone whose features an arm wants.
         spec: The protocol's tiles.
         declared: What the folder says of all its files.
+        apart: Reads the HDF5 file; where many files are read, one for all saves its start.
 
     Raises:
         BackboneError: The file cannot be read, or is not what the protocol asks for; every difference is listed.
     """
+    if apart is None:
+        with HDF5Apart() as own:
+            return read_foreign(path, slide_id, card, spec, declared, own)
     try:
-        values, coords, facts, um = _read_pt(path) if path.suffix == ".pt" else _read_h5(path)
-    except _READ_ERRORS as error:
+        values, coords, facts, um = (_read_pt if path.suffix == ".pt" else _read_h5)(path, apart)
+    except READ_ERRORS as error:
         raise BackboneError(
             Problem(str(path), "tile features of TRIDENT, CLAM or STAMP", str(error).partition("\n")[0][:160],
                     "Make the features anew, or give the slides.")
         ) from None  # fmt: skip
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        values = values.astype(np.float32)
     problems = _shape_problems(path, values, coords, card)
     problems += _differences(path, facts, declared, card, spec)
     if problems:
@@ -128,7 +145,7 @@ def read_foreign(path: Path, slide_id: str, card: BackboneCard, spec: TileSpec, 
     elif facts.tile_px0 is not None:
         tile_px0 = facts.tile_px0
     xy0 = coords.astype(np.int64)
-    features = SlideFeatures(values.astype(np.float32), np.full(len(values), np.nan, np.float32), xy0)
+    features = SlideFeatures(values, np.full(len(values), np.nan, np.float32), xy0)
     grid = TileGrid(
         slide_id=slide_id, fingerprint=f"features {sha256_file(path)}", width=int(xy0[:, 0].max()) + tile_px0,
         height=int(xy0[:, 1].max()) + tile_px0, mpp=spec.mpp * spec.tile_px / tile_px0, mpp_source="manifest",
@@ -154,11 +171,12 @@ def check_foreign(
     """
     grids: dict[str, TileGrid] = {}
     problems: list[Problem] = []
-    for slide_id, path in files.items():
-        try:
-            grids[slide_id] = read_foreign(path, slide_id, card, spec, declared).grid
-        except BackboneError as error:
-            problems += error.problems
+    with HDF5Apart() as apart:
+        for slide_id, path in files.items():
+            try:
+                grids[slide_id] = read_foreign(path, slide_id, card, spec, declared, apart).grid
+            except BackboneError as error:
+                problems += error.problems
     if problems:
         raise BackboneError(problems)
     return grids
@@ -168,9 +186,10 @@ def store_foreign(
     files: Mapping[str, Path], card: BackboneCard, spec: TileSpec, declared: FeatureFacts, root: Path
 ) -> None:
     """Writes the features of checked files into a store of this suite."""
-    for slide_id, path in files.items():
-        found = read_foreign(path, slide_id, card, spec, declared)
-        write_features(features_path(root, slide_id), slide_id, card, found.features, found.grid)
+    with HDF5Apart() as apart:
+        for slide_id, path in files.items():
+            found = read_foreign(path, slide_id, card, spec, declared, apart)
+            write_features(features_path(root, slide_id), slide_id, card, found.features, found.grid)
 
 
 def encoder_folder(folder: Path, card: BackboneCard) -> Path:
@@ -187,43 +206,42 @@ class _FileFacts(FeatureFacts):
     tile_px0: int | None = None  # edge of a tile in level-0 pixels
 
 
-def _read_h5(path: Path) -> tuple[NDArray[Any], NDArray[Any], _FileFacts, bool]:
+def _read_h5(path: Path, apart: HDF5Apart) -> tuple[NDArray[Any], NDArray[Any], _FileFacts, bool]:
     """Features, positions, facts, and whether positions are micrometres."""
-    with h5py.File(path, "r") as file:
-        name = next((name for name in _FEATURES if name in file), None)
-        if name is None or "coords" not in file:
-            held = ", ".join(file) or "nothing"
-            raise ValueError(f"it holds {held}, and should hold features (or feats) and coords")
-        values, coords = read_array(file, name), read_array(file, "coords")
-        said = {**dict(file.attrs), **dict(file["coords"].attrs), **dict(file[name].attrs)}
-        um = name != "features" or str(said.get("unit", "")) == "um"
-    if um:
-        px, edge = _whole(said.get("tile_size_px")), _number(said.get("tile_size_um"))
+    found = apart.read(path, (_FEATURES, ("coords",)), _ATTRIBUTES)
+    (values, coords), said = found.arrays, found.attributes
+    if found.names[0] != "features" or str(said.get("unit", "")) == "um":
+        px, edge = _whole(said, "tile_size_px"), _number(said, "tile_size_um")
         mpp = edge / px if px and edge else None
-        encoder = said.get("extractor")
-        return values, coords, _FileFacts(_text(encoder), px, mpp, 0), True
-    encoder = said.get("encoder") or _of_folder(path)
-    magnification, px = _number(said.get("target_magnification")), _whole(said.get("patch_size"))
+        return values, coords, _FileFacts(_text(said.get("extractor")), px, mpp, 0), True
+    magnification, px = _number(said, "target_magnification"), _whole(said, "patch_size")
     mpp = MPP_AT_MAGNIFICATION_1 / magnification if magnification else None
     if mpp is None:
         px = None  # CLAM's patch_size counts pixels of a pyramid level, whose scale the file does not say
-    facts = _FileFacts(_text(encoder), px, mpp, _whole(said.get("overlap")), _whole(said.get("patch_size_level0")))
+    overlap, px0 = _whole(said, "overlap", least=0), _whole(said, "patch_size_level0")
+    facts = _FileFacts(_text(said.get("encoder") or _of_folder(path)), px, mpp, overlap, px0)
     return values, coords, facts, False
 
 
-def _read_pt(path: Path) -> tuple[NDArray[Any], NDArray[Any], _FileFacts, bool]:
+def _read_pt(path: Path, apart: HDF5Apart) -> tuple[NDArray[Any], NDArray[Any], _FileFacts, bool]:
     beside = path.parent.parent / "h5_files" / f"{path.stem}.h5"
     if not beside.is_file():
         raise ValueError(f"it has no positions, and there is no {beside}")
     import torch  # only these files need it
 
+    from tapfm_eval.backbones.load import refuse_compressed, tensor_fault
+
     try:
+        refuse_compressed(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip and unpickling faults have no common type
         raise ValueError(f"not a tensor alone ({type(error).__name__})") from None
     if not isinstance(values, torch.Tensor):
         raise TypeError(f"{type(values).__name__} instead of a tensor")
-    _, coords, facts, um = _read_h5(beside)
+    fault = tensor_fault(values, path.stat().st_size)
+    if fault is not None:
+        raise ValueError(f"its tensor is of no use: {fault}")
+    _, coords, facts, um = _read_h5(beside, apart)
     return values.float().numpy(), coords, facts, um
 
 
@@ -234,8 +252,11 @@ def _shape_problems(path: Path, values: NDArray[Any], coords: NDArray[Any], card
     if len(values) == 0 or coords.shape != (len(values), 2):
         return [Problem(str(path), f"a position for each of {len(values)} tiles, at least one", f"{coords.shape}",
                         "Make the features anew.")]  # fmt: skip
-    if not (np.isfinite(values).all() and np.isfinite(coords).all() and (coords >= 0).all()):
-        return [Problem(str(path), "finite features and positions", "numbers that are not", "Make them anew.")]
+    if not np.isfinite(values).all():
+        return [Problem(str(path), "finite features", "numbers that are not", "Make them anew.")]
+    places = coords.astype(np.float64)  # 2^31 is more than a half-precision number holds
+    if not ((places >= 0) & (places < MAX_POSITION)).all():  # false for NaN as well
+        return [Problem(str(path), "positions on a slide", f"{places.min():g} to {places.max():g}", "Make them anew.")]
     return []
 
 
@@ -277,14 +298,28 @@ def _of_folder(path: Path) -> str | None:
     return name.removeprefix("features_") if name.startswith("features_") else None
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else encoder_name(value.decode() if isinstance(value, bytes) else str(value))
+def _text(value: str | float | None) -> str | None:
+    return None if value in (None, "") else encoder_name(str(value))
 
 
-def _number(value: object) -> float | None:
-    return float(np.asarray(value).reshape(())) if value is not None else None
+def _number(said: Mapping[str, str | float], name: str, least: float | None = None) -> float | None:
+    """A measure that a file gives: above 0, or at least `least`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    value = said.get(name)
+    if value is None:
+        return None
+    if isinstance(value, str) or not math.isfinite(value) or (value <= 0 if least is None else value < least):
+        raise ValueError(f"attribute {name} is {value if isinstance(value, float) else repr(value[:60])}")
+    return value
 
 
-def _whole(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else round(number)
+def _whole(said: Mapping[str, str | float], name: str, least: float | None = None) -> int | None:
+    number = _number(said, name, least)
+    if number is None:
+        return None
+    if number != round(number) or number >= MAX_POSITION:
+        raise ValueError(f"attribute {name} is {number:g} pixels")
+    return round(number)

@@ -115,7 +115,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
             content: Any = load_file(str(path))
         else:
-            _refuse_compressed(path)
+            refuse_compressed(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BackboneError(
@@ -136,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         )
     kept = {name: tensor for name, tensor in content.items() if not name.startswith("head.")}
     size = path.stat().st_size
-    odd = [f"{name}: {fault}" for name, tensor in kept.items() if (fault := _tensor_fault(tensor, size))]
+    odd = [f"{name}: {fault}" for name, tensor in kept.items() if (fault := tensor_fault(tensor, size))]
     if odd:
         listed = "; ".join(odd[:4]) + (f"; and {len(odd) - 4} more" if len(odd) > 4 else "")
         remedy = "Give the model's own checkpoint file."
@@ -144,7 +144,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in kept.items()}
 
 
-def _refuse_compressed(path: Path) -> None:
+def refuse_compressed(path: Path) -> None:
     """Raises ValueError for an archive that unpacks to more than it holds; torch itself stores without compression."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -152,8 +152,8 @@ def _refuse_compressed(path: Path) -> None:
                 raise ValueError("a compressed archive")
 
 
-def _tensor_fault(tensor: Tensor, file_bytes: int) -> str | None:
-    """Why a tensor is none of a backbone's weights: its numbers could not be made float32 faithfully or safely."""
+def tensor_fault(tensor: Tensor, file_bytes: int) -> str | None:
+    """Why a tensor from a file is of no use: its numbers could not be made float32 faithfully or safely; else None."""
     if tensor.layout != torch.strided:
         return "sparse"
     if tensor.is_quantized or tensor.is_complex():

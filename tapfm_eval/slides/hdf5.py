@@ -118,6 +118,15 @@ def read_array(file: h5py.File, name: str) -> NDArray[np.generic]:
         KeyError: There is no such dataset.
         ValueError: It is no plain array of numbers in this file, or declares more numbers than the file can hold.
     """
+    return np.asarray(numbers(file, name)[()])
+
+
+def numbers(file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset that `read_array` reads, with the same checks, unread.
+
+    Raises:
+        KeyError, ValueError: As there.
+    """
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is missing, or a link to another place")
     dataset = file[name]
@@ -129,4 +138,4 @@ def read_array(file: h5py.File, name: str) -> NDArray[np.generic]:
     if dataset.size * dataset.dtype.itemsize > _EXPANSION * size + _ALLOWANCE:
         shape = " x ".join(map(str, dataset.shape))
         raise ValueError(f"{name} declares {shape} numbers, more than a file of {size} bytes holds")
-    return np.asarray(dataset[()])
+    return dataset

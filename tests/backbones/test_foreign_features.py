@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,30 @@ from tapfm_eval.backbones.foreign import (
     read_foreign,
 )
 from tapfm_eval.errors import BackboneError
+from tapfm_eval.slides.hdf5_apart import ENDLESS, HDF5Apart
 from tapfm_eval.slides.tiles import TileSpec
 
 UNI, SPEC = CARDS["uni"], TileSpec(mpp=0.5, tile_px=224, min_tissue=0.5)
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "features" / "TCGA-3X-AAVA-01Z-00-DX1.h5"
 VALUES = np.random.default_rng(0).normal(size=(5, 1024)).astype(np.float32)
+APART = HDF5Apart()
 COORDS = np.array([[0, 0], [448, 0], [0, 448], [896, 448], [448, 896]])
 
 
-def trident(path: Path, values: np.ndarray = VALUES, encoder: str | None = "uni_v1", **changes: Any) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def _child_ended() -> Iterator[None]:
+    yield
+    APART.close()
+
+
+def trident(
+    path: Path, values: np.ndarray = VALUES, encoder: str | None = "uni_v1", coords: np.ndarray = COORDS, **changes: Any
+) -> Path:
     said = {"patch_size": 224, "patch_size_level0": 448, "level0_magnification": 40, "target_magnification": 20,
             "overlap": 0, "name": path.stem, "savetodir": "x"} | changes  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file["features"], file["coords"] = values, COORDS
+        file["features"], file["coords"] = values, coords
         if encoder is not None:
             file["features"].attrs["encoder"] = encoder
         for name, value in said.items():
@@ -63,7 +75,7 @@ def clam(folder: Path, *, h5: bool = True, content: object = None) -> None:
 
 
 def read(path: Path, declared: FeatureFacts | None = None, backbone: str = "uni") -> ForeignSlide:
-    return read_foreign(path, "S1", CARDS[backbone], SPEC, declared or FeatureFacts())
+    return read_foreign(path, "S1", CARDS[backbone], SPEC, declared or FeatureFacts(), APART)
 
 
 def refused(path: Path, declared: FeatureFacts | None = None, backbone: str = "uni") -> str:
@@ -121,6 +133,21 @@ def test_clams_features_are_taken_once_a_file_beside_them_says_what_they_are(tmp
         ({"values": VALUES[:3]}, ["each of 3 tiles", "(5, 2)"]),
         ({"values": np.full_like(VALUES, np.nan)}, ["finite"]),
         ({"target_magnification": None}, ["mpp", "not said"]),
+        ({"patch_size_level0": 0}, ["patch_size_level0 is 0"]),
+        ({"patch_size_level0": -5}, ["patch_size_level0 is -5"]),
+        ({"patch_size_level0": float("inf")}, ["patch_size_level0 is inf"]),
+        ({"patch_size_level0": 447.5}, ["patch_size_level0 is 447.5"]),
+        ({"patch_size": 2**62}, ["patch_size is 4.6"]),
+        ({"overlap": float("inf")}, ["overlap is inf"]),
+        ({"overlap": -1}, ["overlap is -1"]),
+        ({"target_magnification": 0}, ["target_magnification is 0"]),
+        ({"target_magnification": "20x"}, ["target_magnification is '20x'"]),
+        ({"target_magnification": [20, 40]}, ["target_magnification holds 2 values"]),
+        ({"coords": COORDS + 1e300}, ["positions", "1e+300"]),
+        ({"coords": COORDS + 2**62}, ["positions"]),
+        ({"values": VALUES.astype(np.float64) * 1e300}, ["finite features"]),
+        ({"coords": COORDS - 1}, ["positions", "-1"]),
+        ({"coords": np.full((5, 2), np.nan)}, ["positions", "nan"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -145,7 +172,18 @@ def test_a_declaration_fills_gaps_and_overrules_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[1]", "{", '{"encoder": 3}', '{"mpp": "0.5"}', '{"tile": 224}', '{"tile_px": true}', "\xff"]
+    "content",
+    [
+        "9" * 5_000,
+        "[" * 100_000,
+        "[1]",
+        "{",
+        '{"encoder": 3}',
+        '{"mpp": "0.5"}',
+        '{"tile": 224}',
+        '{"tile_px": true}',
+        "\xff",
+    ],
 )
 def test_a_declaration_that_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "features.json").write_text(content, encoding="latin-1")
@@ -160,7 +198,12 @@ class _Bomb:
         return os.mkdir, ("exploded",)
 
 
-@pytest.mark.parametrize("content", [_Bomb(), {"a": 1}, [torch.zeros(3)]], ids=["code", "dictionary", "list"])
+@pytest.mark.parametrize(
+    "content",
+    [_Bomb(), {"a": 1}, [torch.zeros(3)], torch.zeros(5, 1024, dtype=torch.complex64), torch.zeros(5, 1024).to_sparse(),
+     torch.ones(1, dtype=torch.float16).expand(200_000, 200_000), torch.empty(5, 1024, device="meta")],
+    ids=["code", "dictionary", "list", "complex", "sparse", "bomb", "meta"],
+)  # fmt: skip
 def test_a_pt_file_is_a_tensor_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object) -> None:
     monkeypatch.chdir(tmp_path)
     clam(tmp_path, content=content)
@@ -171,6 +214,37 @@ def test_a_pt_file_is_a_tensor_or_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_pt_file_without_positions_is_refused(tmp_path: Path) -> None:
     clam(tmp_path, h5=False)
     assert "no positions" in refused(tmp_path / "pt_files" / "S1.pt")
+
+
+def test_a_compressed_pt_file_is_not_unpacked(tmp_path: Path) -> None:
+    clam(tmp_path, content=torch.zeros(5, 1024))
+    path = tmp_path / "pt_files" / "S1.pt"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for entry in source.infolist():
+            bomb.writestr(entry.filename, source.read(entry))
+    (tmp_path / "b.pt").replace(path)
+    assert "not a tensor alone" in refused(path)
+
+
+@pytest.mark.timeout(120)
+def test_a_file_on_which_the_library_hangs_is_refused_and_the_next_one_is_read(tmp_path: Path) -> None:
+    """One byte of the heap that holds text of variable length: h5py never comes back from reading the attribute."""
+    path = trident(tmp_path / "S1.h5")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"GCOL") + 24] = 0
+    path.write_bytes(content)
+    assert ENDLESS in refused(path)
+    assert len(read(trident(tmp_path / "S2.h5")).grid) == 5
+
+
+def test_a_crash_of_the_reading_process_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HDF5Apart() as apart:
+        child = apart._started()
+        child.kill()
+        child.wait()
+        with pytest.raises(BackboneError, match="crashed the HDF5 library"):
+            read_foreign(trident(tmp_path / "S1.h5"), "S1", UNI, SPEC, FeatureFacts(), apart)
+        assert len(read_foreign(tmp_path / "S1.h5", "S1", UNI, SPEC, FeatureFacts(), apart).grid) == 5
 
 
 def test_a_link_into_another_file_is_not_followed(tmp_path: Path) -> None:

@@ -135,6 +135,17 @@ def mutate_hdf5(data: bytes, random: Random) -> bytes:
     return buffer.getvalue()
 
 
+def mutate_foreign_hdf5(data: bytes, random: Random) -> bytes:
+    """As above, or bytes of the heap of text of variable length, in which damage sends the library round in circles."""
+    heap = data.find(b"GCOL")
+    if heap < 0 or random.random() < 0.5:
+        return mutate_hdf5(data, random)
+    broken = bytearray(data)
+    for _ in range(random.randint(1, 2)):
+        broken[heap + random.randrange(220)] = random.choice([0, 1, 255, random.randrange(256)])
+    return bytes(broken)
+
+
 def _mutate_attribute(holder: "h5py.Group | h5py.Dataset", random: Random) -> None:
     if not len(holder.attrs):
         return

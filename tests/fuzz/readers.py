@@ -1,5 +1,6 @@
 """The readers of files that others wrote: for each a few whole files, how one goes wrong, and what reading it means."""
 
+import atexit
 import csv
 import io
 import json
@@ -10,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 import torch
-from mutations import Mutate, mutate_bytes, mutate_hdf5, mutate_table, mutate_yaml
+from mutations import Mutate, mutate_bytes, mutate_foreign_hdf5, mutate_hdf5, mutate_table, mutate_yaml
 from PIL import Image
 from safetensors.torch import save
 
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.backbones.features import SlideFeatures, read_features, write_features
+from tapfm_eval.backbones.foreign import FeatureFacts, read_foreign
 from tapfm_eval.backbones.load import read_checkpoint
 from tapfm_eval.cohort import imports
 from tapfm_eval.cohort.labels import patient_labels
@@ -47,6 +50,7 @@ from tapfm_eval.report.pictures import (
     pictures_json,
     read_pictures,
 )
+from tapfm_eval.slides.hdf5_apart import HDF5Apart
 from tapfm_eval.slides.reader import TilePlan
 from tapfm_eval.slides.regions import read_regions
 from tapfm_eval.slides.tiles import TileGrid, TileSpec, read_tiles, write_tiles
@@ -154,6 +158,43 @@ def _features(folder: Path) -> list[bytes]:
 
 def _read_features(path: Path) -> None:
     read_features(path, CARDS["uni"])
+
+
+APART = HDF5Apart()
+atexit.register(APART.close)
+SPEC = TileSpec(0.5, 224, 0.5)
+VALUES = np.random.default_rng(2).normal(size=(5, CARDS["uni"].dim)).astype(np.float32)
+COORDS = np.arange(10).reshape(5, 2) * 448
+
+
+def _trident(folder: Path) -> list[bytes]:
+    with h5py.File(folder / "t.h5", "w") as file:
+        file["features"], file["coords"] = VALUES, COORDS
+        file["features"].attrs["encoder"], file["features"].attrs["name"] = "uni_v1", "S1"
+        file["coords"].attrs.update({"patch_size": 224, "patch_size_level0": 448, "level0_magnification": 40,
+                                     "target_magnification": 20, "overlap": 0, "savetodir": "x"})  # fmt: skip
+    return [(folder / "t.h5").read_bytes()]
+
+
+def _stamp_features(folder: Path) -> list[bytes]:
+    with h5py.File(folder / "s.h5", "w") as file:
+        file["feats"], file["coords"] = VALUES.astype(np.float16), COORDS / 4.0
+        file.attrs.update({"stamp_version": "2.3.0", "extractor": "uni", "unit": "um", "tile_size_um": 112.0,
+                           "tile_size_px": 224})  # fmt: skip
+    return [(folder / "s.h5").read_bytes()]
+
+
+def _clam_pt(folder: Path) -> list[bytes]:
+    (folder.parent / "h5_files").mkdir(exist_ok=True)
+    with h5py.File(folder.parent / "h5_files" / f"{TRIED}.h5", "w") as file:
+        file["features"], file["coords"] = VALUES, COORDS
+    buffer = io.BytesIO()
+    torch.save(torch.from_numpy(VALUES), buffer)
+    return [buffer.getvalue()]
+
+
+def _read_foreign(path: Path) -> None:
+    read_foreign(path, "S1", CARDS["uni"], SPEC, FeatureFacts("uni", 224, 0.5, 0), APART)
 
 
 def _tiles(folder: Path) -> list[bytes]:
@@ -321,6 +362,15 @@ READERS: dict[str, Reader] = {
     ),
     "scored": Reader(".csv", PredictionsError, _scored, mutate_table, _read_scored, None),
     "features": Reader(".h5", BackboneError, _features, mutate_hdf5, _read_features),
+    "trident": Reader(
+        ".h5", BackboneError, _trident, mutate_foreign_hdf5, _read_foreign, may=("subprocess.Popen",)
+    ),
+    "stamp features": Reader(
+        ".h5", BackboneError, _stamp_features, mutate_foreign_hdf5, _read_foreign, may=("subprocess.Popen",)
+    ),
+    "clam pt": Reader(
+        ".pt", BackboneError, _clam_pt, _mutate_pickled, _read_foreign, may=("subprocess.Popen",)
+    ),
     "tiles": Reader(".h5", SlideError, _tiles, mutate_hdf5, _read_tiles),
     "checkpoint": Reader(".pt", BackboneError, _pickled, _mutate_pickled, _read_checkpoint),
     "safetensors": Reader(".safetensors", BackboneError, lambda _: [save(_state())], mutate_bytes, _read_checkpoint),

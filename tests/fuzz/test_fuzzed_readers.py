@@ -1,5 +1,6 @@
 """Whatever a file holds, a reader gives a record or one of our errors: no traceback, no lost row, nothing executed."""
 
+import faulthandler
 import resource
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from watching import watched
 from tapfm_eval.errors import InputError
 
 SECONDS, MEBIBYTES = 10.0, 512.0
+HANGS = 120.0  # seconds by the clock, however busy the machine is
 QUICK, LONG = 30, 800  # inputs a reader and test
 Folder = pytest.TempPathFactory
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -37,6 +39,8 @@ class Trial:
     def read(self, data: bytes) -> None:
         """Reads one file; whatever a reader may not do fails here."""
         self.path.write_bytes(data)
+        # a reader that hangs in a library hears no signal and never comes to the checks below
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         memory, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         with watched() as seen:
             try:
@@ -48,6 +52,7 @@ class Trial:
             else:
                 if self.reader.rows is not None:
                     assert rows == self.reader.rows(data)
+        faulthandler.cancel_dump_traceback_later()
         assert [event for event in seen if event.partition(" ")[0] not in self.reader.may] == []
         assert time.process_time() - started < SECONDS
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024 < MEBIBYTES

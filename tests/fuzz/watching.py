@@ -13,7 +13,8 @@ _watching = False
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if _watching and (event in _EVENTS or (event == "open" and isinstance(arguments[1], str) and "w" in arguments[1])):
+    written = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
+    if _watching and (event in _EVENTS or (written and not isinstance(arguments[0], int))):  # a pipe has but a number
         _seen.append(f"{event} {arguments!r}"[:200])
 
 
