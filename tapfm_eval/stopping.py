@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from tapfm_eval.errors import PausedError
 from tapfm_eval.parallel import worker_context
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, kill and batch systems, and their warning ahead of the limit
+_SAID = (
+    b": stopping once the slide under way is finished, with everything kept; the same signal once more ends at once, "
+    b"without what came after the last checkpoint.\n"
+)
 
 
 class Stopping:
@@ -54,7 +59,7 @@ def stopping(kept_in: object, workers: int) -> Iterator[Stopping]:
     under way is finished.
 
     Args:
-        kept_in: The folder that the message names.
+        kept_in: What the message names until the caller knows the very folder, and sets it.
         workers: How many worker processes the run may start.
     """
     state = Stopping(kept_in)
@@ -66,6 +71,8 @@ def stopping(kept_in: object, workers: int) -> Iterator[Stopping]:
     def ask(number: int, frame: FrameType | None) -> None:
         state.asked_by = signal.Signals(number).name
         signal.signal(number, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # straight to the descriptor: what was interrupted may hold the stream
+            os.write(2, (f"\n{state.asked_by}" if os.isatty(2) else state.asked_by).encode() + _SAID)
 
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

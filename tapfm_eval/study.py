@@ -54,7 +54,7 @@ from tapfm_eval.stages.graph import Graph
 from tapfm_eval.stages.memory import host_memory_mb, stored_memory_mb
 from tapfm_eval.stages.study_graph import EMBEDDED_TOGETHER, Means, study_graph, tile_graph
 from tapfm_eval.stages.tiling import Tiling, is_tiled, tile_slides
-from tapfm_eval.stopping import deaf, stopping
+from tapfm_eval.stopping import Stopping, deaf, stopping
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
         stop = open_.enter_context(stopping(options.out, options.workers))
         before, reporter.check = reporter.check, stop.check
         try:
-            return _run_protocol(protocol, path, options, reporter, ranks)
+            return _run_protocol(protocol, path, options, reporter, ranks, stop)
         finally:
             reporter.check = before
 
@@ -161,10 +161,15 @@ def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[], None]]":
 
 
 def _run_protocol(
-    protocol: "Protocol", path: Path, options: RunOptions, reporter: Reporter, ranks: "Ranks | None"
+    protocol: "Protocol",
+    path: Path,
+    options: RunOptions,
+    reporter: Reporter,
+    ranks: "Ranks | None",
+    stop: Stopping,
 ) -> RunOutcome:
     with _leading(ranks) as begin:
-        return _lead(protocol, path, options, reporter, ranks, begin)
+        return _lead(protocol, path, options, reporter, ranks, stop, begin)
 
 
 def _prepared(
@@ -181,6 +186,7 @@ def _lead(
     options: RunOptions,
     reporter: Reporter,
     ranks: "Ranks | None",
+    stop: Stopping,
     begin: Callable[[], None],
 ) -> RunOutcome:
     cohorts = load_study(protocol, path, options)
@@ -189,6 +195,7 @@ def _lead(
         advance(1)
     _stop_on_errors(findings, protocol, path)
     prepared = _prepared(protocol, cohorts, path, options, reporter)
+    stop.kept_in = prepared.folder.root
     with contextlib.ExitStack() as open_:
         ray = open_.enter_context(_ray(prepared, options)) if options.executor == "ray" else None
         return _execute(prepared, findings, options, reporter, ray, ranks, begin)
