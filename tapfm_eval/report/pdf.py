@@ -14,6 +14,7 @@ import typst
 from tapfm_eval.report.blocks import Block, Cell, Content, Fact, Figure, RowGroup, Table, as_shown
 from tapfm_eval.report.columns import fit_columns, heading
 from tapfm_eval.report.figures import font_folder, printable
+from tapfm_eval.report.figures.watermark import watermark_svg
 from tapfm_eval.report.fitting import NOT_PLAIN
 from tapfm_eval.report.palette import ACCENT, FAINT, HAIRLINE, INK, MUTED
 
@@ -21,7 +22,7 @@ STANDARDS: Any = ["a-2a", "ua-1"]  # any: typst spells out a literal type that d
 TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 _CREATED = 315_532_800  # 1980-01-01: no clock may change the bytes
 _TYPST_PAPER = {"a4": "a4", "letter": "us-letter"}
-_ZERO_WIDTH_SPACE = "\u200b"
+_BREAK = "\u200b"  # where a long word may break; the template makes it an empty box, so that no text holds it
 _WHOLE = 16  # lines of a table that is rather moved to the next page than broken
 _P_VALUE = re.compile(r"\bp ([=<>]) ")  # not broken across lines
 _LONG_WORD = re.compile(r"[^\s\u200b]{19,}")
@@ -45,6 +46,8 @@ def render_pdf(content: Content, figures: Mapping[str, str], *, paper: str = "a4
         files = {figure.id: f"figure-{number}.svg" for number, figure in enumerate(content.figures)}
         data = _document(content, files) | {"paper": _TYPST_PAPER[paper]}
         (folder / "content.json").write_text(json.dumps(data, ensure_ascii=True), encoding="utf-8")
+        if content.watermark:
+            (folder / "watermark.svg").write_text(watermark_svg("REHEARSAL"), encoding="utf-8")
         main = folder / "report.typ"
         main.write_bytes(TEMPLATE.read_bytes())
         fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=[font_folder()])
@@ -62,6 +65,10 @@ def _document(content: Content, files: Mapping[str, str]) -> dict[str, Any]:
     """The content as JSON data in the form that the template reads."""
     return {
         "title": _text(content.title),
+        "metadata": {
+            "title": printable(content.title),
+            "description": f"{content.subtitle}, {printable(content.footer)}",
+        },
         "subtitle": content.subtitle,
         "status": content.status,
         "watermark": content.watermark,
@@ -133,5 +140,5 @@ def _text(text: str) -> str:
 
 
 def _with_breaks(word: re.Match[str]) -> str:
-    softened = re.sub(r"(?<=[/_.:,;=])(?=\w)", _ZERO_WIDTH_SPACE, word.group())
-    return _LONG_WORD.sub(lambda run: _ZERO_WIDTH_SPACE.join(re.findall(r".{1,12}", run.group())), softened)
+    softened = re.sub(r"(?<=[/_.:,;=])(?=\w)", _BREAK, word.group())
+    return _LONG_WORD.sub(lambda run: _BREAK.join(re.findall(r".{1,12}", run.group())), softened)
