@@ -25,7 +25,7 @@ Limits = tuple[Span, Span]
 def grid_figure(grid: CurveGrid) -> Figure:
     """Panels in rows, their legend in the gap that the last row leaves or else below."""
     number = len(grid.panels)
-    columns = 4 if number in (4, 7, 8) or (number > 9 and not grid.unit_square) else 3
+    columns = _columns(number, grid.unit_square)
     rows = max(1, math.ceil(number / columns))
     own = any(panel.limits is not None for panel in grid.panels)
     gap = _GAP + (_OWN_TICKS if own else 0)
@@ -55,6 +55,13 @@ def grid_figure(grid: CurveGrid) -> Figure:
     else:
         _legend(ground, grid.legend, _SIDE, rows * pitch_y + 6, pitch_x, columns)
     return figure
+
+
+def _columns(number: int, unit_square: bool) -> int:
+    """As many as leave the last row fullest; squares may be smaller than panels whose ticks differ."""
+    most = 5 if unit_square else 4
+    least = most - 1
+    return min((least, most), key=lambda columns: (math.ceil(number / columns), columns)) if number > least else least
 
 
 def _legend(

@@ -8,7 +8,7 @@ from tapfm_eval.report.numbers import count, visible
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import of_pages
 
-PANELS = 9  # panels of a figure that fill a page
+PANELS = 15  # panels of a figure that fill a page
 
 
 def roc_figures(scope: Scope, part: Part) -> list[Figure]:
