@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,7 @@ def load_cohorts(protocol: Protocol, base: Path, drawn: Mapping[str, Drawn] | No
             problems.extend(error.problems)
     if len(manifests) == len(present):
         problems += _subgroup_problems(protocol, manifests)
-    problems += _shared_patients(cohorts)
+    problems += _shared(cohorts)
     if problems:
         raise InputError(problems)
     return cohorts
@@ -276,15 +277,19 @@ def _subgroup_problems(protocol: Protocol, manifests: dict[str, Manifest]) -> li
     return problems
 
 
-def _shared_patients(cohorts: dict[str, Cohort]) -> list[Problem]:
+def _shared(cohorts: dict[str, Cohort]) -> list[Problem]:
+    """Patients and slides in two cohorts: an external patient must be one, and a slide's scores are kept by its id."""
+    patients = {name: set(cohort.patients) for name, cohort in cohorts.items()}
+    slides = {name: set(cohort.slides["slide_id"]) for name, cohort in cohorts.items()}
+    leave = "Give their rows in one of the manifests a reason in `exclude`"
     problems = []
-    names = list(cohorts)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = sorted(set(cohorts[first].patients) & set(cohorts[second].patients))
-            if shared:
+    for noun, ids, remedy in (
+        ("patient", patients, f"{leave}."),
+        ("slide", slides, f"{leave}; if they are different slides of one name, rename them in one manifest."),
+    ):
+        for first, second in combinations(cohorts, 2):
+            if shared := sorted(ids[first] & ids[second]):
                 got = f"{len(shared)} in both: {', '.join(shared[:10])}" + (", ..." if len(shared) > 10 else "")
                 where = f"{cohorts[first].manifest.path} and {cohorts[second].manifest.path}"
-                remedy = "Give their rows in one of the manifests a reason in `exclude`."
-                problems.append(Problem(where, "cohorts without a patient in common", got, remedy))
+                problems.append(Problem(where, f"cohorts without a {noun} in common", got, remedy))
     return problems

@@ -170,6 +170,15 @@ def test_cohorts_share_no_patient(study):
     assert study(ext=EXT.replace("X", "E"))  # E has left the development cohort
 
 
+def test_cohorts_share_no_slide_id(study):
+    """Scores, tiles and attention are kept by slide id: of two slides of one name, one would take the other's."""
+    said = faults(study, ext=EXT.replace("X,", "X,a2"))
+    assert len(said) == 1
+    assert "cohorts without a slide in common, got 1 in both: a2" in said[0]
+    assert "rename" in said[0]
+    assert study(ext=EXT.replace("X,", "X,e1"))  # the slide of a patient who has left
+
+
 def test_a_fold_emptied_by_missing_labels_is_an_error(study):
     said = faults(study, split="A,0,train\nB,0,validation\nD,0,test\n")
     assert "fold 0: expected test patients with a known label, got none" in said[0]
