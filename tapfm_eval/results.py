@@ -23,9 +23,19 @@ class AurocResult:
     split: EvaluatedSplit
     auroc: Estimate
     average_precision: Estimate
-    negatives: int  # patients with label 0; positives are in the estimate
+    negatives: int  # patients with label 0
     missing: int  # patients without a known label, left out
     assessed: bool  # False where the cohort has no column for the target
+
+    @property
+    def positives(self) -> int:
+        """Patients with label 1; an AUROC over folds leaves out those of folds without the other class."""
+        return self.average_precision.positives
+
+    @property
+    def known(self) -> int:
+        """Patients with a known label."""
+        return self.positives + self.negatives
 
 
 @dataclass(frozen=True, slots=True)

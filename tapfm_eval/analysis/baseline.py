@@ -81,7 +81,8 @@ def standardised_difference(variable: Variable, first: "pd.Series[float]", secon
 
     A number: difference of means over the root of the mean variance (Austin 2009). A category: the same of shares,
     of the first level (of a target: of the mutated), or where there are more than two the Mahalanobis distance over
-    all levels but one, which has no sign (Yang and Dalton 2012). NaN where a group is empty, the groups share no level, or nothing varies but the means differ.
+    all levels but one, which has no sign (Yang and Dalton 2012). NaN where a group is empty, the groups share no
+    level, or nothing varies but the means differ.
 
     Sources: Austin 2009, doi:10.1002/sim.3697; Yang and Dalton 2012, SAS Global Forum, paper 335-2012.
     """

@@ -71,6 +71,7 @@ class Cell:
     text: str
     values: tuple[Value, ...]
     order: float | None = None  # what a number column is sorted by; None sorts last
+    whole: str = ""  # the text in the CSV, where a note says for many rows what `text` leaves out
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """What a report says, and in which order; the renderers add nothing to it."""
 
-from tapfm_eval.report.blocks import Content, Fact, numbered
+from dataclasses import replace
+
+from tapfm_eval.report.blocks import Content, Fact, Section, Table, numbered
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.numbers import visible
+from tapfm_eval.report.reasons import reasons_once
 from tapfm_eval.report.scope import scope_of
 from tapfm_eval.report.sections.audit import audit_section
 from tapfm_eval.report.sections.baseline import baseline_section
@@ -58,7 +61,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
     ]
     record = [provenance_section(scope), *([protocol_section(scope)] if scored is None else [])]
     present = [section for section in results if section is not None]
-    checklist = checklist_section(scope, tuple(present + record))
+    checklist = checklist_section(scope, present, record)
     return Content(
         title=visible(protocol.title),
         subtitle="Clinical validation report" if scored is None else "Analysis of external predictions",
@@ -71,8 +74,13 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
         ),
         footer=(f"{protocol.id} {protocol.version}" if scored is None else "external predictions")
         + f" · run {visible(inputs.run_id)}",
-        sections=numbered([*present, checklist, *record]),
+        sections=numbered(_reasons_once(section) for section in [*present, checklist, *record]),
     )
+
+
+def _reasons_once(section: Section) -> Section:
+    blocks = (reasons_once(block) if isinstance(block, Table) else block for block in section.blocks)
+    return replace(section, blocks=tuple(blocks))
 
 
 def _status(inputs: ReportInputs) -> str:

@@ -35,7 +35,7 @@ def _names(column: Column) -> list[str]:
 
 
 def _values(column: Column, cell: Cell) -> list[Value]:
-    return [*cell.values, *([cell.text] if _shows_more(column) else [])]
+    return [*cell.values, *([cell.whole or cell.text] if _shows_more(column) else [])]
 
 
 def _shows_more(column: Column) -> bool:

@@ -91,8 +91,13 @@ def decimals_for(estimates: Iterable[Estimate | Comparison], *, fine_below: floa
     With an interval of 0.70 to 0.89 the third decimal of an AUROC is noise, and printing it claims a precision that the
     study has not got.
     """
-    widths = [e.upper - e.lower for e in estimates if math.isfinite(e.upper) and math.isfinite(e.lower)]
-    return 3 if widths and median(widths) < fine_below else 2
+    return decimals_for_widths((e.upper - e.lower for e in estimates), fine_below=fine_below)
+
+
+def decimals_for_widths(widths: Iterable[float], *, fine_below: float) -> int:
+    """The same rule for intervals of these widths; those that are not estimable have no say."""
+    finite = [width for width in widths if math.isfinite(width)]
+    return 3 if finite and median(finite) < fine_below else 2
 
 
 def interval_text(lower: float, upper: float, decimals: int) -> str:
@@ -118,20 +123,18 @@ def estimate_text(estimate: Estimate, decimals: int) -> str:
 
 
 def difference_text(difference: Comparison, decimals: int) -> str:
-    """`+0.04 (−0.01 to 0.09)`; a decimal more where a limit that excludes 0 would print as 0."""
+    """`+0.04 (−0.01 to 0.09)`; `>0` or `<0` for a limit that excludes 0 and would print as 0."""
     reason = f": {visible(difference.reason)}" if difference.reason else ""
     if math.isnan(difference.value):
         return f"not estimable{reason}"
     if math.isnan(difference.lower) or math.isnan(difference.upper):
         return f"{signed(difference.value, decimals)} (interval not estimable{reason})"
-    excludes_zero = difference.lower > 0 or difference.upper < 0
-    nearest = min(abs(difference.lower), abs(difference.upper))
-    if excludes_zero and round(nearest, decimals) == 0 and decimals < 4:
-        decimals += 1
-    return (
-        f"{signed(difference.value, decimals)} "
-        f"({fixed(difference.lower, decimals)} to {fixed(difference.upper, decimals)})"
-    )
+    lower, upper = fixed(difference.lower, decimals), fixed(difference.upper, decimals)
+    if difference.lower > 0 and float(lower) == 0:
+        lower = ">0"
+    elif difference.upper < 0 and float(upper.replace(MINUS, "-")) == 0:
+        upper = "<0"
+    return f"{signed(difference.value, decimals)} ({lower} to {upper})"
 
 
 def text_cell(text: str) -> Cell:
@@ -149,9 +152,14 @@ def count_cell(number: int) -> Cell:
     return Cell(count(number), (number,), float(number))
 
 
+def counts(positives: int, n: int) -> str:
+    """`23 / 161`: of all, how many have it."""
+    return f"{count(positives)} / {count(n)}"
+
+
 def events_cell(positives: int, n: int) -> Cell:
     """`23 / 161`: patients with the mutation, of all with a known label."""
-    return Cell(f"{count(positives)} / {count(n)}", (positives, n), float(positives))
+    return Cell(counts(positives, n), (positives, n), float(positives))
 
 
 def estimate_cell(estimate: Estimate, decimals: int) -> Cell:

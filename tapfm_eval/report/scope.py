@@ -59,6 +59,13 @@ class Scope:
         """`95% CI`."""
         return interval_name(self.inputs.results.level)
 
+    @property
+    def compared_note(self) -> str:
+        """That some patients with a known label entered no AUROC, where that is so; else nothing."""
+        if all(result.auroc.n == result.known for result in self.inputs.results.aurocs if result.assessed):
+            return ""
+        return " AUROCs over folds compare patients within a fold; folds without both classes have no say."
+
     def style(self, arm: str) -> int:
         """Position of the arm's colour; 0 is the accent."""
         others = [name for name in self.arms if name != self.accent_arm]

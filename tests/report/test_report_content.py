@@ -44,6 +44,10 @@ def table(inputs: ReportInputs, name: str, **options: bool) -> Table:
     return next(table for table in build_content(inputs, **options).tables if table.id == name)
 
 
+def note(inputs: ReportInputs, name: str) -> str:
+    return table(inputs, name).note
+
+
 def shown(found: Table) -> list[list[str]]:
     return [[cell.text for cell in row] for group in found.groups for row in group.rows]
 
@@ -79,7 +83,9 @@ def test_an_estimate_shows_its_interval_or_why_there_is_none() -> None:
 
 def test_a_difference_never_rounds_a_limit_that_excludes_zero_to_zero() -> None:
     assert difference_text(difference(0.041, -0.012, 0.094), 2) == "+0.04 (−0.01 to 0.09)"
-    assert difference_text(difference(0.041, 0.004, 0.078), 2) == "+0.041 (0.004 to 0.078)"
+    assert difference_text(difference(0.041, 0.004, 0.078), 2) == "+0.04 (>0 to 0.08)"
+    assert difference_text(difference(-0.041, -0.078, -0.004), 2) == "−0.04 (−0.08 to <0)"
+    assert difference_text(difference(0.0426, 0.0002, 0.0849), 3) == "+0.043 (>0 to 0.085)"
     assert difference_text(difference(NAN, NAN, NAN, "variance 0"), 2) == "not estimable: variance 0"
 
 
@@ -206,7 +212,8 @@ def test_a_missing_column_is_not_assessed_and_a_missing_class_not_estimable() ->
     rows = shown(table(example_inputs(), "auroc"))
     alk = [row[4] for row in rows if row[:2] == ["ALK", "tapfm-hoptimus0"]]
     assert alk[1] == "not assessed: the cohort has no such label"
-    assert alk[2] == "not estimable: 0 positive and 48 negative patients: both classes are needed"
+    assert alk[2] == "not estimable (a)"
+    assert note(example_inputs(), "auroc").endswith("(a) 0 positive and 48 negative patients: both classes are needed.")
 
 
 def test_unseen_patients_come_before_validation_patients() -> None:
@@ -231,7 +238,8 @@ def test_published_values_stand_only_beside_the_same_model_task_and_cohort() -> 
 def test_a_comparison_without_a_test_has_dashes_and_a_reason() -> None:
     rows = shown(table(example_inputs(), "comparisons-1"))
     alk = next(row for row in rows if row[0] == "ALK")
-    assert "interval not estimable: 3 positive patients: no test below 5" in alk[3]
+    assert "interval not estimable, a" in alk[3]
+    assert "(a) 3 positive patients: no test below 5" in note(example_inputs(), "comparisons-1")
     assert alk[4:7] == ["–", "–", "–"]
 
 
@@ -371,5 +379,5 @@ def test_the_checklist_points_only_at_sections_that_exist() -> None:
     bare = with_results(replace(inputs, protocol=inputs.protocol.model_copy(update={"analysis": plan})), subgroups=())
     where = {row[0]: row[3] for row in shown(table(bare, "checklist"))}
     assert where["Heterogeneity between subgroups and sites"] == "the protocol asks for none"
-    assert where["Calibration with intervals"] == "section “Calibration”"
+    assert where["Calibration with intervals"] == "section 11, Calibration"
     assert where["Ethics approval and consent"] == "authors to complete"

@@ -1,5 +1,6 @@
 """Which reporting items this report answers, and which a human must still supply."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapfm_eval.report.blocks import Column, Paragraph, RowGroup, Section, Table
@@ -40,7 +41,7 @@ FROM_DATA = (
     Item("Precision achieved: interval widths and events", "23a", "24", "auroc"),
     Item("Failed slides and how they were handled", "11, 20a", "15, 16", "flow"),
     Item("Protocol, fixed and identified by hash", "18c", "29", "protocol"),
-    Item("Software versions, seeds and hashes", "18f", "10a", "provenance"),
+    Item("Software versions, seeds and hashes", "12c", "10a", "provenance"),
 )
 BY_HUMAN = (
     Item("Title, abstract and objectives", "1, 2, 4", "1, 2, 4", ""),
@@ -56,23 +57,26 @@ BY_HUMAN = (
     Item("Adverse events of slide or assay", "", "25", ""),
     Item("Ethics approval and consent", "17", "", ""),
     Item("Registration, funding and competing interests", "18a, 18b, 18d", "28, 30", ""),
-    Item("Availability of data and of the trained models", "18e, 22", "", ""),
+    Item("Availability of data, analytical code and trained models", "18e, 18f, 22", "", ""),
     Item("Involvement of patients and the public", "19", "", ""),
     Item("Fairness towards groups of patients", "3c, 14, 25", "", ""),
     Item("Limits, bias and generalisability in the authors’ words", "25, 26", "26", ""),
 )
 
 
-def checklist_section(scope: Scope, present: tuple[Section, ...]) -> Section:
-    """The checklist, pointing at the sections that this report has."""
-    titles = {section.id: section.title for section in present}
+def checklist_section(scope: Scope, before: Sequence[Section], after: Sequence[Section]) -> Section:
+    """The checklist, pointing at the sections that stand before and after it in this report."""
+    numbers = (*range(1, len(before) + 1), *range(len(before) + 2, len(before) + len(after) + 2))
+    places = {
+        section.id: f"{number}, {section.title}" for number, section in zip(numbers, (*before, *after), strict=True)
+    }
     absent = "the protocol asks for none" if scope.inputs.scored is None else "authors to complete"
     answered = tuple(
         (
             text_cell(item.what),
             text_cell(item.tripod_ai),
             text_cell(item.stard),
-            text_cell(f"section “{titles[item.section]}”" if item.section in titles else absent),
+            text_cell(f"section {places[item.section]}" if item.section in places else absent),
         )
         for item in FROM_DATA
     )

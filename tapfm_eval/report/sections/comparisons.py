@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import ForestGroup, ForestRow
 from tapfm_eval.report.numbers import (
-    count,
     counted,
     difference_cell,
     difference_text,
@@ -49,9 +48,9 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
     def row(result: ComparisonResult) -> tuple[Cell, ...]:
         difference = result.difference
         return (
-            text_cell(result.target),
+            Cell(_target(result.target), (result.target,)),
             Cell(f"{visible(result.arm_a)} − {visible(result.arm_b)}", (result.arm_a, result.arm_b)),
-            events_cell(difference.positives, difference.n),
+            _events_cell(result),
             difference_cell(difference, scope.difference_decimals),
             _statistic_cell(result),
             p_cell(difference.p_value),
@@ -76,8 +75,12 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
         group_name="part",
         note=f"p values are two-sided unless the test says otherwise. {adjustment}: adjusted for the comparisons of "
         f"this family on the same target and patients, and not over all its {counted(tests, 'test')}. A dash: too few "
-        f"patients for a test. Tests: {'; '.join(methods)}.",
+        f"patients for a test. n are the patients compared.{scope.compared_note} Tests: {'; '.join(methods)}.",
     )
+
+
+def _target(target: str) -> str:
+    return "Macro-average" if target == "macro" else visible(target)
 
 
 def _matrices(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -> list[Table]:
@@ -90,7 +93,7 @@ def _matrices(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) 
         own = [result for result in results if Part(result.cohort, result.split) == part]
         groups = tuple(
             RowGroup(
-                "Macro-average" if target == "macro" else visible(target),
+                _target(target),
                 _matrix(scope, arms, {(r.arm_a, r.arm_b): r for r in own if r.target == target}),
             )
             for target in dict.fromkeys(result.target for result in own)
@@ -134,6 +137,14 @@ def _matrix(
     return tuple(rows)
 
 
+def _events_cell(result: ComparisonResult) -> Cell:
+    """Events among the patients compared; patients alone for an average, whose events are of several targets."""
+    difference = result.difference
+    if result.target == "macro":
+        return Cell(counted(difference.clusters, "patient"), (None, difference.clusters))
+    return events_cell(difference.positives, difference.n)
+
+
 def _statistic_cell(result: ComparisonResult) -> Cell:
     statistic, df = result.difference.statistic, result.difference.df
     if math.isnan(statistic):
@@ -147,7 +158,7 @@ def _figures(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -
         own = [result for result in results if Part(result.cohort, result.split) == part]
         groups = [
             ForestGroup(
-                "Macro-average" if target == "macro" else visible(target),
+                _target(target),
                 tuple(_row(scope, result) for result in own if result.target == target),
             )
             for target in dict.fromkeys(result.target for result in own)
@@ -181,7 +192,7 @@ def _row(scope: Scope, result: ComparisonResult) -> ForestRow:
     difference = result.difference
     return ForestRow(
         label=f"{visible(result.arm_a)} − {visible(result.arm_b)}",
-        counts=f"{count(difference.positives)} / {count(difference.n)}",
+        counts=_events_cell(result).text,
         text=_short(difference, scope.difference_decimals),
         value=difference.value,
         lower=difference.lower,

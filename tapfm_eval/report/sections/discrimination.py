@@ -2,10 +2,21 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
-from tapfm_eval.report.drawings import ForestGroup, ForestRow
-from tapfm_eval.report.numbers import count, count_cell, estimate_cell, events_cell, fixed, text_cell, visible
+from tapfm_eval.report.drawings import ForestGroup
+from tapfm_eval.report.numbers import (
+    count,
+    count_cell,
+    counted,
+    counts,
+    estimate_cell,
+    events_cell,
+    fixed,
+    text_cell,
+    visible,
+)
 from tapfm_eval.report.published import published_macro, published_note, published_value
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import forest_figures, forest_row
@@ -106,8 +117,9 @@ def _auroc_table(scope: Scope) -> Table:
         return (
             text_cell(result.target),
             text_cell(result.arm),
-            events_cell(result.auroc.positives, result.auroc.n),
+            events_cell(result.positives, result.known),
             count_cell(result.missing),
+            *((count_cell(result.auroc.n),) if scope.compared_note else ()),
             estimate,
             *(published if has_published else ()),
             text_cell(result.auroc.method if result.assessed else ""),
@@ -117,7 +129,7 @@ def _auroc_table(scope: Scope) -> Table:
         "Interval", (visible(result.auroc.method) for result in scope.inputs.results.aurocs if result.assessed), 2.5
     )
     note = "Events are patients with the mutation, n those with a known label; unknown labels are left out."
-    note += method_note
+    note += scope.compared_note + method_note
     if has_published:
         note += f" {published_note(protocol)}"
     return Table(
@@ -128,6 +140,7 @@ def _auroc_table(scope: Scope) -> Table:
             Column("Arm", ("arm",), width=1.9),
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column("Unknown", ("missing",), "number", 0.85),
+            *((Column("Compared", ("compared",), "number", 0.85),) if scope.compared_note else ()),
             Column(f"AUROC ({scope.interval})", ("auroc", "lower", "upper"), "number", 1.9),
             *((Column("Published", ("published",), "number", 0.95),) if has_published else ()),
             method,
@@ -143,14 +156,20 @@ def _forests(scope: Scope, part: Part) -> list[Figure]:
     groups = [
         ForestGroup(
             visible(target),
-            tuple(forest_row(scope, r.arm, r.auroc, scope.style(r.arm)) for r in own if r.target == target),
+            tuple(
+                replace(forest_row(scope, r.arm, r.auroc, scope.style(r.arm)), counts=counts(r.positives, r.known))
+                for r in own
+                if r.target == target
+            ),
         )
         for target in dict.fromkeys(r.target for r in own)
     ]
     macros = [m for m in scope.inputs.results.macros if Part(m.cohort, m.split) == part]
     if macros:
-        rows = tuple(forest_row(scope, m.arm, m.macro, scope.style(m.arm)) for m in macros)
-        rows = tuple(ForestRow(r.label, "", r.text, r.value, r.lower, r.upper, r.style) for r in rows)
+        rows = tuple(
+            replace(forest_row(scope, m.arm, m.macro, scope.style(m.arm)), counts=counted(m.macro.clusters, "patient"))
+            for m in macros
+        )
         groups.append(ForestGroup("Macro-average", rows))
     return forest_figures(
         scope,

@@ -77,7 +77,7 @@ def _target_boxes(scope: Scope, cohort: str) -> tuple[FlowBox, ...]:
             boxes.append(FlowBox(title, "not assessed in this cohort", ""))
             continue
         left = f"{counted(result.missing, 'patient')} left: label unknown" if result.missing else ""
-        numbers = f"{count(result.auroc.positives)} mutated, {count(result.negatives)} not"
+        numbers = f"{count(result.positives)} mutated, {count(result.negatives)} not"
         boxes.append(FlowBox(title, numbers, left))
     return tuple(boxes)
 

@@ -152,7 +152,7 @@ def _headline_table(scope: Scope) -> Table | None:
     def row(target: str, part: Part) -> tuple[Cell, ...]:
         found = [results.get((target, arm, part)) for arm in arms]
         first = next((result for result in found if result is not None), None)
-        counts = Cell("–", (None, None)) if first is None else events_cell(first.auroc.positives, first.auroc.n)
+        counts = Cell("–", (None, None)) if first is None else events_cell(first.positives, first.known)
         return (text_cell(target), counts, *(_auroc_cell(scope, result) for result in found))
 
     return Table(
@@ -173,7 +173,7 @@ def _headline_table(scope: Scope) -> Table | None:
         ),
         tuple(RowGroup(part.title, tuple(row(target, part) for target in targets)) for part in parts),
         group_name="part",
-        note="Events are patients with the mutation; n are patients with a known label.",
+        note=f"Events are patients with the mutation; n are patients with a known label.{scope.compared_note}",
     )
 
 
@@ -191,7 +191,8 @@ def _limits(scope: Scope) -> tuple[str, ...]:
     primary = results.primary
     if primary is not None and primary.met is False:
         lines.append(
-            f"That {visible(primary.arm)} and {visible(primary.versus)} do alike: what was not shown is not refuted."
+            f"That {visible(primary.arm)} and {visible(primary.versus)} do alike: a difference that was not shown may "
+            "be there all the same."
         )
     lines.append(
         "That using a score helps patients: no care pathway, decision or outcome was observed. AUROC measures ranking, "
@@ -209,16 +210,14 @@ def _limits(scope: Scope) -> tuple[str, ...]:
     if not_estimable:
         lines.append(f"How well {not_estimable} is told apart wherever a class is missing: not estimable there.")
     few = _names(
-        r.target
-        for r in unseen
-        if not math.isnan(r.auroc.value) and min(r.auroc.positives, r.auroc.n - r.auroc.positives) < FEW_EVENTS
+        r.target for r in unseen if not math.isnan(r.auroc.value) and min(r.positives, r.negatives) < FEW_EVENTS
     )
     if few:
         lines.append(
             f"More than a rough idea of {few}: fewer than {FEW_EVENTS} patients in the rarer class of at least one "
             "cohort. Read the intervals, not the points."
         )
-    shares = [r.auroc.positives / r.auroc.n for r in unseen if r.auroc.n > 0]
+    shares = [r.positives / r.known for r in unseen if r.known > 0]
     if results.operating_points and shares:
         lines.append(
             "Predictive values at another prevalence: those printed here hold at the cohorts’ own, from "

@@ -1,17 +1,26 @@
-"""How pure the patients ranked first are: average precision beside the prevalence that a guess would reach."""
+"""How pure the patients ranked first are: average precision beside the prevalence."""
 
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table, method_column
 from tapfm_eval.report.drawings import ForestGroup, ForestRow
-from tapfm_eval.report.numbers import count, estimate_cell, estimate_text, events_cell, number_cell, text_cell, visible
+from tapfm_eval.report.numbers import (
+    counts,
+    estimate_cell,
+    estimate_text,
+    events_cell,
+    fixed,
+    number_cell,
+    text_cell,
+    visible,
+)
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import forest_figures
 from tapfm_eval.results import AurocResult
 
 
 def precision_section(scope: Scope) -> Section:
-    """Average precision beside the prevalence that chance would give."""
+    """Average precision of every arm beside the prevalence."""
     results = scope.inputs.results.aurocs
     if not results:
         return Section("average-precision", "Average precision", (Paragraph("No average precision was estimated."),))
@@ -28,7 +37,7 @@ def precision_section(scope: Scope) -> Section:
             text_cell(result.target),
             text_cell(result.arm),
             events_cell(positives, n),
-            number_cell(prevalence, 2 if math.isnan(prevalence) or prevalence >= 0.095 else 3),
+            number_cell(prevalence, _decimals(prevalence)),
             estimate,
             text_cell(result.average_precision.method if result.assessed else ""),
         )
@@ -49,7 +58,8 @@ def precision_section(scope: Scope) -> Section:
         ),
         scope.by_part(results, row),
         group_name="part",
-        note=f"A score without information has an average precision equal to the prevalence.{method_note}",
+        note="A score without information has an average precision equal to the prevalence among many patients, and "
+        f"on average somewhat above it among few.{method_note}",
     )
     blocks: list[Block] = [table]
     for part in scope.parts(results, splits=("test", "external")):
@@ -71,7 +81,9 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         prevalence = first.positives / first.n
         groups.append(
             ForestGroup(
-                f"{visible(target)} (prevalence {prevalence:.2g})", tuple(_row(scope, r) for r in rows), prevalence
+                f"{visible(target)} (prevalence {fixed(prevalence, _decimals(prevalence))})",
+                tuple(_row(scope, r) for r in rows),
+                prevalence,
             )
         )
     return forest_figures(
@@ -83,13 +95,17 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         measure="Average precision",
         axis="Average precision",
         reference=None,
-        remark=". Upright line: prevalence, which a guess would reach",
+        remark=". Upright line: prevalence, which a guess reaches among many patients",
     )
+
+
+def _decimals(prevalence: float) -> int:
+    return 3 if prevalence < 0.095 else 2
 
 
 def _row(scope: Scope, result: AurocResult) -> ForestRow:
     found = result.average_precision
     return ForestRow(
-        visible(result.arm), f"{count(found.positives)} / {count(found.n)}", estimate_text(found, 2),
+        visible(result.arm), counts(found.positives, found.n), estimate_text(found, 2),
         found.value, found.lower, found.upper, scope.style(result.arm),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, Ro
 from tapfm_eval.report.inputs import ScoredSummary
 from tapfm_eval.report.numbers import count_cell, counted, estimate_cell, events_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.front import FEW_EVENTS
 from tapfm_eval.report.sections.methods_statistics import REFERENCES, statistics_paragraphs
 from tapfm_eval.report.sections.thresholds import thresholds_section
 
@@ -42,7 +43,7 @@ def _headline(scope: Scope) -> Table:
             (
                 text_cell(r.target),
                 text_cell(r.arm),
-                events_cell(r.auroc.positives, r.auroc.n),
+                events_cell(r.positives, r.known),
                 estimate_cell(r.auroc, scope.decimals),
             )
             for r in results
@@ -60,7 +61,7 @@ def _headline(scope: Scope) -> Table:
         ),
         tuple(groups),
         group_name="part",
-        note="Events are patients with label 1; n are patients with a known label.",
+        note="Events are patients with label 1; n are patients with a known label." + scope.compared_note,
     )
 
 
@@ -74,13 +75,13 @@ def _limits(scope: Scope) -> tuple[str, ...]:
         {
             r.target
             for r in scope.inputs.results.aurocs
-            if r.split != "validation" and min(r.auroc.positives, r.auroc.n - r.auroc.positives) < 20
+            if r.split != "validation" and min(r.positives, r.negatives) < FEW_EVENTS
         }
     )
     if few:
         lines.append(
-            f"More than a rough idea of {visible(', '.join(few))}: fewer than 20 patients in the rarer class. Read the "
-            "intervals, not the points."
+            f"More than a rough idea of {visible(', '.join(few))}: fewer than {FEW_EVENTS} patients in the rarer "
+            "class. Read the intervals, not the points."
         )
     return tuple(lines)
 
