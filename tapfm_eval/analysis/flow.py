@@ -32,7 +32,7 @@ def participant_flow(
                 slides = sum(patient in patients for patient, _ in readable)
                 external = panel.split == "external"
                 gone = (step.step.patients - len(patients), step.step.slides - slides)
-                reason = "" if external or not any(gone) else "in training and validation parts only"
+                reason = "" if external or not any(gone) else "used for training and validation"
                 label = "external patients predicted" if external else "test patients predicted"
                 flow.append(FlowStep(name, label, len(patients), slides, *gone, reason))
     return tuple(flow), tuple(exclusions)

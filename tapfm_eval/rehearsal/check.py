@@ -17,7 +17,7 @@ def check_rehearsal(
 ) -> tuple[RehearsalCheck, ...]:
     """All checks, on the external patients.
 
-    Every planted target's interval lies above 0.5 for the TAPFM arms; the negative control fails only if its 99.9 %
+    Every planted target's interval lies above 0.5 for the TAPFM arms; the negative control fails only if its 99.9%
     interval excludes 0.5, for any arm. A study without TAPFM arms or external cohort is checked on what it has.
     """
     external = [panel for panel in panels.values() if panel.split == "external"]
@@ -44,6 +44,6 @@ def _of_panel(protocol: Protocol, panel: Panel, planted: Mapping[str, float]) ->
     for arm in (arm.id for arm in protocol.arms):
         j = panel.column(NEGATIVE_CONTROL)
         found = statistics.auroc(panel.labels[:, j], panel.scores[arm][:, j], level=NULL_LEVEL, strata=panel.folds)
-        detail = f"nothing planted, found {found.value:.2f} ({found.lower:.2f} to {found.upper:.2f} at 99.9 %)"
-        name = f"{arm} finds nothing in {NEGATIVE_CONTROL} in {panel.cohort}: 99.9 % interval holds 0.5"
+        detail = f"nothing planted, found {found.value:.2f} ({found.lower:.2f} to {found.upper:.2f} at 99.9%)"
+        name = f"{arm} finds nothing in {NEGATIVE_CONTROL} in {panel.cohort}: 99.9% interval holds 0.5"
         yield RehearsalCheck(name, not (found.lower > 0.5 or found.upper < 0.5), detail)

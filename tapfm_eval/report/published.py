@@ -86,4 +86,6 @@ def published_note(protocol: Protocol) -> str:
     )
     if len(protocol.targets) > 1:
         note += " In TCGA the paper's models were of one target alone."
+        if "EGFR" in protocol.targets and "tcga" not in trained_on.lower():
+            note += " That of EGFR among several targets follows from the paper's macro AUROC and its other targets."
     return note

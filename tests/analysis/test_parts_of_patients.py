@@ -44,7 +44,7 @@ def test_the_flow_ends_with_the_patients_that_were_predicted(results: Results) -
     assert (last["ext"].step, last["ext"].patients) == ("external patients predicted", 60)
     assert (last["dev"].step, last["dev"].patients) == ("test patients predicted", 40)
     assert last["dev"].excluded_patients == 40
-    assert last["dev"].reason == "in training and validation parts only"
+    assert last["dev"].reason == "used for training and validation"
 
 
 def test_a_study_of_one_arm_without_comparisons_is_analysed(study_with: Callable[..., Study]) -> None:

@@ -4,7 +4,16 @@ import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Panel
-from tapfm_eval.report.numbers import count, fixed, interval_text, number_cell, percent, text_cell, visible
+from tapfm_eval.report.numbers import (
+    count,
+    decimals_for_widths,
+    fixed,
+    interval_text,
+    number_cell,
+    percent,
+    text_cell,
+    visible,
+)
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import of_pages
 from tapfm_eval.results import DecisionCurveResult
@@ -125,10 +134,19 @@ def _inside(
 def _table(scope: Scope) -> Table:
     results = [r for r in scope.inputs.results.decision_curves if r.arm == scope.accent_arm]
 
+    widths = [
+        upper - lower
+        for r in results
+        for t, lower, upper in zip(r.thresholds, r.lower, r.upper, strict=True)
+        if any(abs(t - risk) < 1e-9 for risk in TABLED_RISKS)
+    ]
+    decimals = decimals_for_widths(widths, fine_below=0.04)
+
     def cells(result: DecisionCurveResult, risk: float) -> tuple[Cell, ...]:
         at = min(range(len(result.thresholds)), key=lambda i: abs(result.thresholds[i] - risk))
         value, lower, upper = result.net_benefit[at], result.lower[at], result.upper[at]
-        text = "not estimable" if math.isnan(value) else f"{fixed(value, 3)} ({interval_text(lower, upper, 3)})"
+        limits = interval_text(lower, upper, decimals)
+        text = "not estimable" if math.isnan(value) else f"{fixed(value, decimals)} ({limits})"
         price = risk / (1 - risk)
         avoided = (value - result.treat_all[at]) / price
         return (
@@ -136,7 +154,7 @@ def _table(scope: Scope) -> Table:
             text_cell(result.arm),
             Cell(percent(risk), (risk,), risk),
             Cell(text, (value, lower, upper), None if math.isnan(value) else value),
-            number_cell(result.treat_all[at], 3),
+            number_cell(result.treat_all[at], decimals),
             number_cell(100 * avoided, 0),
         )
 

@@ -4,12 +4,12 @@ import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Whisker
-from tapfm_eval.report.numbers import count, estimate_cell, events_cell, number_cell, text_cell, visible
+from tapfm_eval.report.numbers import count, decimals_for, estimate_cell, events_cell, number_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import of_pages
 from tapfm_eval.results import CalibrationResult, RecalibrationResult
 
-PANELS = 9  # panels of a figure that fill a page
+PANELS = 15  # panels of a figure that fill a page
 _RECALIBRATED = 1  # colour of the recalibrated curve
 
 
@@ -30,6 +30,8 @@ def calibration_section(scope: Scope) -> Section:
 
 
 def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> Table:
+    decimals = decimals_for((result.brier for result in results), fine_below=0.04)
+
     def row(result: CalibrationResult) -> tuple[Cell, ...]:
         distance = math.nan if result.curve is None else result.curve.mean_distance
         return (
@@ -39,8 +41,8 @@ def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> 
             estimate_cell(result.intercept, 2),
             estimate_cell(result.slope, 2),
             estimate_cell(result.observed_expected, 2),
-            estimate_cell(result.brier, 3),
-            number_cell(distance, 3),
+            estimate_cell(result.brier, decimals),
+            number_cell(distance, decimals),
         )
 
     mended = scale != "as they are"

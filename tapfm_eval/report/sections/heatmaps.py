@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import PictureRow, PictureSheet
-from tapfm_eval.report.numbers import count, count_cell, counted, fixed, number_cell, text_cell, visible
+from tapfm_eval.report.numbers import count, count_cell, counted, fixed, text_cell, visible
 from tapfm_eval.report.palette import weight_colour
 from tapfm_eval.report.pictures import CasePictures
 from tapfm_eval.report.scope import Part, Scope
@@ -104,10 +104,16 @@ def _row(case: CaseResult, pictures: CasePictures | None, name: str) -> PictureR
     width, height = pictures.slide_mm
     decimals = 0 if max(width, height) >= 10 else 1
     note = (
-        f"score {fixed(case.score, 2)}, threshold {fixed(case.threshold, 2)}; {counted(pictures.tiles, 'tile')}, half "
-        f"of the weight on {count(pictures.half)}; slide {fixed(width, decimals)} × {fixed(height, decimals)} mm"
+        f"score {_beside(case, case.score)}, threshold {_beside(case, case.threshold)}; "
+        f"{counted(pictures.tiles, 'tile')}, half of the weight on {count(pictures.half)}; "
+        f"slide {fixed(width, decimals)} × {fixed(height, decimals)} mm"
     )
     return PictureRow(title, note, (pictures.tissue, pictures.weights), pictures.strongest, pictures.weakest)
+
+
+def _beside(case: CaseResult, number: float) -> str:
+    """A score or threshold to two decimals, three where the two would print alike."""
+    return fixed(number, 3 if fixed(case.score, 2) == fixed(case.threshold, 2) else 2)
 
 
 def _table(scope: Scope, found: Mapping[CaseResult, CasePictures | None], names: Mapping[CaseResult, str]) -> Table:
@@ -121,8 +127,8 @@ def _table(scope: Scope, found: Mapping[CaseResult, CasePictures | None], names:
             text_cell(names[case]),
             text_cell(case.slide_id if scope.show_ids else ""),
             count_cell(case.alike),
-            number_cell(case.score, 3),
-            number_cell(case.threshold, 3),
+            Cell(_beside(case, case.score), (case.score,), case.score),
+            Cell(_beside(case, case.threshold), (case.threshold,), case.threshold),
             count_cell(pictures.tiles) if pictures is not None and known else Cell("–", (None,)),
             count_cell(pictures.half) if pictures is not None and pictures.half else Cell("–", (None,)),
             text_cell("" if pictures is None else pictures.reason or ""),

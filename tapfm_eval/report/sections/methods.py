@@ -59,8 +59,8 @@ def _patients(scope: Scope) -> str:
         split = "into training, validation and test patients"
     averaged = max((sum(unit.arm == arm for unit in units) for arm in scope.arms), default=1) > 1
     external = (
-        f" Patients of {named(protocol.external)} were never seen in training or selection and tested the models "
-        "externally" + (
+        f" The models were tested externally on patients of {named(protocol.external)}, never seen in training or "
+        "selection" + (
             "; their scores are means of logits over all folds and seeds of an arm." if averaged else "."
         )
         if protocol.external
@@ -143,8 +143,8 @@ def _models(scope: Scope) -> str:
     lines = [
         ("One arm was trained, a backbone with an aggregator" if one else
          f"Compared were {len(protocol.arms)} arms, each a backbone with an aggregator and a way of adapting it")
-        + " (table below), by the recipe of Kumar et al. with the departures that the protocol states: AdamW, cosine "
-        "schedule with warm restarts, one slide a step."
+        + " (table below), by the recipe of Kumar et al. (AdamW, cosine schedule with warm restarts, one slide a step) "
+        "with the departures that the protocol states."
     ]  # fmt: skip
     if adapted:
         lines.append(

@@ -72,9 +72,9 @@ def _comparisons(scope: Scope) -> str:
     if plan.families or plan.primary is not None:
         lines.append(
             "Arms are compared on the same patients by paired DeLong with a Satterthwaite t test; no test is made with "
-            "fewer than 5 patients of a class. In simulations of equal AUROCs this test rejected in at most 5.3 % at "
-            "nominal 5 % where the scores of positives spread alike in both arms, and in up to 25 % where they are few "
-            "and spread very differently; 95 % intervals of a difference covered 90 % to 93 % with 5 to 10 positives "
+            "fewer than 5 patients of a class. In simulations of equal AUROCs this test rejected in at most 5.3% at "
+            "nominal 5% where the scores of positives spread alike in both arms, and in up to 25% where they are few "
+            "and spread very differently; 95% intervals of a difference covered 90% to 93% with 5 to 10 positives "
             "and highly correlated scores."
         )
     for family in plan.families:

@@ -34,10 +34,7 @@ def _fixed_where(scope: Scope) -> str:
     several = max((sum(unit.arm == arm for unit in units) for arm in scope.arms), default=0)
     text = "Thresholds were fixed on validation patients, on whom no model was trained"
     if folds > 1:
-        text += (
-            f": on the out-of-fold scores of all {folds} folds together, since the validation part of one fold holds "
-            "too few positives"
-        )
+        text += f": on the out-of-fold scores of all {folds} folds together"
     text += (
         ". They were carried unchanged to all other patients. The rows of validation patients show where a threshold "
         "was placed and are optimistic; how it fares is said by the rows of test and external patients."

@@ -1,0 +1,149 @@
+"""Wordings and numbers that a reader would stumble over, looked for in everything that a report says."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+
+import pytest
+from example import example_inputs
+from golden_study import golden_inputs
+
+from tapfm_eval.report.blocks import Content, Table
+from tapfm_eval.report.content import build_content
+from tapfm_eval.report.figures import draw
+from tapfm_eval.report.inputs import ReportInputs
+from tapfm_eval.report.published import published_note
+from tapfm_eval.statistics.records import Estimate
+
+INPUTS = (golden_inputs, example_inputs, lambda: example_inputs(rehearsal=True))
+
+
+def texts(item: object) -> Iterator[str]:
+    """Everything said: the strings of all blocks, cells as shown."""
+    if isinstance(item, str):
+        yield item
+    elif isinstance(item, list | tuple):
+        for part in item:
+            yield from texts(part)
+    elif is_dataclass(item):
+        for field in fields(item):
+            if field.name not in ("id", "values", "names", "whole", "text" if type(item).__name__ == "Listing" else ""):
+                yield from texts(getattr(item, field.name))
+
+
+def section_text(content: Content, name: str) -> str:
+    return " ".join(texts(next(section for section in content.sections if section.id == name)))
+
+
+def table(content: Content, name: str) -> Table:
+    return next(table for table in content.tables if table.id == name)
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_every_minus_is_one_and_every_per_cent_is_set_alike(inputs: "type[ReportInputs]") -> None:
+    content = build_content(inputs())
+    said = [text for section in content.sections if section.id != "provenance" for text in texts(section)]
+    drawn = [text for f in content.figures for text in re.findall(r">([^<]*)<", draw(f.drawing)) if "data:" not in text]
+    for text in (*said, *drawn):
+        assert not re.search(r"(?<![\w-])-\d", text), text
+        assert not re.search(r"\d %", text), text
+
+
+def test_the_forest_of_average_precision_is_headed_by_its_name() -> None:
+    for figure in build_content(golden_inputs()).figures:
+        if figure.id.startswith("average-precision"):
+            assert figure.drawing.headers[2] == "Average precision (95% CI)"  # type: ignore[union-attr]
+
+
+def test_averages_count_patients_and_not_pairs_of_patient_and_target() -> None:
+    content = build_content(golden_inputs())
+    rows = [row for group in table(content, "comparisons-1").groups for row in group.rows]
+    macro = {row[2].text for row in rows if row[0].text == "Macro-average"}
+    assert macro == {"60 patients", "70 patients"} or all(re.fullmatch(r"\d+ patients", text) for text in macro)
+    assert macro
+    assert all(" / " in row[2].text for row in rows if row[0].text != "Macro-average")
+
+
+def test_a_published_figure_that_the_paper_does_not_print_is_said_to_be_derived() -> None:
+    protocol = example_inputs().protocol
+    plan = protocol.cohorts[protocol.development]
+    own = protocol.model_copy(update={"cohorts": {**protocol.cohorts, "own-luad": plan.model_copy()}})
+    for name in list(own.cohorts):
+        if name == protocol.development:
+            del own.cohorts[name]
+    assert own.development == "own-luad"
+    assert "follows from the paper's macro AUROC" in published_note(own)
+    assert "follows from" not in published_note(protocol)  # in TCGA nothing is derived
+
+
+def test_thresholds_over_folds_claim_nothing_about_one_part() -> None:
+    inputs = example_inputs()
+    content = build_content(replace(inputs, units=(*inputs.units, *(replace(u, fold=1) for u in inputs.units))))
+    text = section_text(content, "operating-points")
+    assert "on the out-of-fold scores of all 2 folds together." in text
+    assert "too few positives" not in text
+
+
+def test_the_recipe_is_kumars_and_departures_are_the_protocols() -> None:
+    text = section_text(build_content(example_inputs()), "methods")
+    assert "(AdamW, cosine schedule with warm restarts, one slide a step) with the departures that the protocol" in text
+    assert "The models were tested externally on patients of cptac-luad" in text
+
+
+def test_a_difference_that_was_not_shown_is_not_called_equality() -> None:
+    inputs = example_inputs()
+    assert inputs.results.primary is not None
+    results = replace(inputs.results, primary=replace(inputs.results.primary, met=False))
+    text = section_text(build_content(replace(inputs, results=results)), "summary")
+    assert "a difference that was not shown may be there all the same" in text
+
+
+def test_brier_scores_have_the_decimals_that_their_intervals_carry() -> None:
+    inputs = golden_inputs()
+
+    def shown(lower: float, upper: float) -> str:
+        wide = Estimate(0.1021, lower, upper, 0.95, "m", 24, 3, 24)
+        changed = tuple(replace(c, brier=wide) for c in inputs.results.calibrations)
+        content = build_content(replace(inputs, results=replace(inputs.results, calibrations=changed)))
+        return table(content, "calibration").groups[0].rows[0][6].text
+
+    assert shown(0.041, 0.162) == "0.10 (0.04–0.16)"
+    assert shown(0.0921, 0.1121) == "0.102 (0.092–0.112)"
+
+
+def test_net_benefit_has_the_decimals_that_its_intervals_carry() -> None:
+    inputs = golden_inputs()
+
+    def shown(half: float) -> str:
+        changed = tuple(
+            replace(c, lower=tuple(v - half for v in c.net_benefit), upper=tuple(v + half for v in c.net_benefit))
+            for c in inputs.results.decision_curves
+        )
+        content = build_content(replace(inputs, results=replace(inputs.results, decision_curves=changed)))
+        return table(content, "net-benefit").groups[0].rows[0][3].text
+
+    assert re.fullmatch(r"−?0\.\d\d \(.*\)", shown(0.1))
+    assert re.fullmatch(r"−?0\.\d{3} \(.*\)", shown(0.01))
+
+
+def test_scores_of_the_slides_shown_are_written_alike_in_table_and_figure() -> None:
+    content = build_content(example_inputs())
+    told = " ".join(figure.alt for figure in content.figures if figure.id.startswith("heatmaps"))
+    rows = [row for group in table(content, "cases").groups for row in group.rows]
+    assert rows
+    for row in rows:
+        assert f"score {row[4].text}, threshold {row[5].text};" in told or "not shown" in told
+
+
+def test_the_checklist_says_which_section_and_leaves_the_availability_of_code_to_a_human() -> None:
+    content = build_content(example_inputs())
+    numbers = {section.title: number for number, section in enumerate(content.sections, 1)}
+    answered, left = table(content, "checklist").groups
+    for row in answered.rows:
+        if row[3].text.startswith("section "):
+            number, _, title = row[3].text.removeprefix("section ").partition(", ")
+            assert numbers[title] == int(number)
+    assert not any("18f" in row[1].text for row in answered.rows)
+    assert [row[0].text for row in left.rows if "18f" in row[1].text] == [
+        "Availability of data, analytical code and trained models"
+    ]
