@@ -18,6 +18,7 @@ from tapfm_eval.cli.diagnose import EXAMPLE as DIAGNOSE_EXAMPLE
 from tapfm_eval.cli.diagnose import diagnose_blocks
 from tapfm_eval.cli.doctor import EXAMPLE as DOCTOR_EXAMPLE
 from tapfm_eval.cli.doctor import doctor
+from tapfm_eval.cli.messages import AsJson, Quiet, print_json
 from tapfm_eval.cli.pairs import pairs
 from tapfm_eval.cli.plan import EXAMPLE as PLAN_EXAMPLE
 from tapfm_eval.cli.plan import plan
@@ -51,8 +52,6 @@ app.command("compare", epilog=COMPARE_EXAMPLE)(compare)
 app.command("verify", epilog=VERIFY_EXAMPLE)(verify)
 app.command("doctor", epilog=DOCTOR_EXAMPLE)(doctor)
 app.command("diagnose-blocks", epilog=DIAGNOSE_EXAMPLE)(diagnose_blocks)
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")]
 
 
 def _version(wanted: bool) -> None:
@@ -125,7 +124,8 @@ def run(
     checkpoint_slides: Annotated[
         int | None, typer.Option("--checkpoint-slides", min=1, help="A checkpoint after so many slides as well.")
     ] = None,
-    quiet: Quiet = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the last line alone.")] = False,
 ) -> None:
     """Run a study: tile, train every arm, select, predict once, analyse, report. Resumes by itself.
 
@@ -153,7 +153,13 @@ def run(
             typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}", err=True)
     for unit, holder in outcome.held.items():
         typer.echo(f"not done: {unit} is held by {holder}", err=True)
-    typer.echo(f"{'Report: ' if outcome.report else 'Run: '}{_shown(outcome.folder, outcome.report)}")
+    if as_json:
+        checks = [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in outcome.checks]
+        held = {str(unit): str(holder) for unit, holder in outcome.held.items()}
+        print_json({"format": "tapfm-eval/ran/1", "folder": str(outcome.folder), "held": held, "checks": checks,
+                    "report": [str(path) for path in outcome.report]})  # fmt: skip
+    else:
+        typer.echo(f"{'Report: ' if outcome.report else 'Run: '}{_shown(outcome.folder, outcome.report)}")
     if outcome.held:
         raise typer.Exit(PausedError.exit_code)
     if outcome.failed_checks:
@@ -172,6 +178,8 @@ def report(
     show_ids: Annotated[
         bool, typer.Option("--show-ids", help="Name patients and slides; otherwise they are numbered.")
     ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Analyse a finished run anew from its folder alone and write its report."""
     from tapfm_eval.reporting import write_analysis
@@ -187,4 +195,9 @@ def report(
     if problems:
         raise InputError(problems)
     written, _ = write_analysis(folder, formats=wanted, paper=paper, show_ids=show_ids)
-    typer.echo(f"Report: {_shown(folder, written)}")
+    if as_json:
+        print_json(
+            {"format": "tapfm-eval/reported/1", "folder": str(folder), "report": [str(path) for path in written]}
+        )
+    else:
+        typer.echo(f"Report: {_shown(folder, written)}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import AsJson, Quiet, print_json
+
 if TYPE_CHECKING:
     from tapfm_eval.backbones.cards import BackboneCard
     from tapfm_eval.backbones.check import BackboneCheck
@@ -13,16 +15,20 @@ backbones_app = typer.Typer(help="Look at backbones, check that they load, fetch
 
 
 @backbones_app.command("list", epilog="Example: `tapfm-eval backbones list`")
-def backbones_list(as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False) -> None:
+def backbones_list(
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Their names alone.")] = False,
+) -> None:
     """Print the backbones that protocols may name, with their licences."""
     from tapfm_eval.backbones.cards import CARDS
 
     if as_json:
-        import json
-
         from tapfm_eval.serialise import plain
 
-        typer.echo(json.dumps([plain(card) for card in CARDS.values()], indent=2))
+        print_json([plain(card) for card in CARDS.values()])
+        return
+    if quiet:
+        typer.echo("\n".join(CARDS))
         return
     from rich.console import Console
     from rich.table import Table
@@ -44,7 +50,8 @@ def backbones_check(
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Local checkpoint instead of the hub.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Those that do not load alone.")] = False,
 ) -> None:
     """Build networks and load their weights; says what stands in the way. Ends at once without a network."""
     from tapfm_eval.backbones.cards import CARDS
@@ -55,7 +62,8 @@ def backbones_check(
         raise InputError(Problem("--weights", "the name of the backbone too", "none", "Write `check NAME --weights`."))
     cards = list(CARDS.values()) if name is None else [_card(name)]
     checks = [check_backbone(card, weights=weights, ask_hub=name is not None) for card in cards]
-    _print_checks(checks, as_json=as_json)
+    if as_json or not quiet or any(check.problem for check in checks):
+        _print_checks([check for check in checks if check.problem] if quiet else checks, as_json=as_json)
     if any(check.problem for check in checks):
         raise typer.Exit(1)
 
@@ -64,6 +72,8 @@ def backbones_check(
 def backbones_fetch(
     name: Annotated[str, typer.Argument(help="A backbone.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for its weights.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bring a backbone's weights to a folder, checked, for nodes without a network."""
     card = _card(name)
@@ -71,8 +81,13 @@ def backbones_fetch(
     from tapfm_eval.rundir import sha256_file
 
     path = fetch_weights(card, to)
+    if as_json:
+        print_json({"format": "tapfm-eval/fetched/1", "backbone": card.name, "path": str(path),
+                    "sha256": sha256_file(path)})  # fmt: skip
+        return
     typer.echo(f"{path}  sha256 {sha256_file(path)}")
-    typer.echo(f"Run with --weights {card.name}={path}", err=True)
+    if not quiet:
+        typer.echo(f"Run with --weights {card.name}={path}", err=True)
 
 
 def _card(name: str) -> "BackboneCard":
@@ -90,11 +105,9 @@ def _card(name: str) -> "BackboneCard":
 
 def _print_checks(checks: "list[BackboneCheck]", *, as_json: bool) -> None:
     if as_json:
-        import json
-
         from tapfm_eval.serialise import plain
 
-        typer.echo(json.dumps([plain(check) for check in checks], indent=2))
+        print_json([plain(check) for check in checks])
         return
     from rich.console import Console
     from rich.table import Table

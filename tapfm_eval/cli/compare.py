@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import AsJson, Quiet, print_json
 from tapfm_eval.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -27,15 +28,13 @@ def compare(
     level: Annotated[
         float | None, typer.Option("--level", show_default="that of the runs", help="Level of the intervals.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The last line alone.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare two runs, paired, on the test and external patients that both predicted; count those they do not share.
 
     Refused are runs without a target or patient in common, and runs that disagree on a label.
     """
-    import json
-
     from tapfm_eval.comparison import compare_runs
     from tapfm_eval.serialise import plain
 
@@ -45,7 +44,7 @@ def compare(
                 for row in compared.rows]  # fmt: skip
         content = {"format": FORMAT, "a": str(first), "b": str(second), "level": compared.level, "rows": rows,
                    "notes": list(compared.notes)}  # fmt: skip
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(content)
         return
     if not quiet:
         _show(compared)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import AsJson, print_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,15 +25,13 @@ def doctor(
         "reports"
     ),
     offline: Annotated[bool, typer.Option("--offline", help="Do not try to reach the Hugging Face hub.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="What is missing, and the last line.")] = False,
 ) -> None:
     """Say what this machine has and lacks for a run, with the remedy. Exit code 1 if anything is missing.
 
     A warning is something that some runs need: a GPU, a network, a token.
     """
-    import json
-
     from tapfm_eval.doctor import examine
     from tapfm_eval.serialise import plain
 
@@ -39,7 +39,7 @@ def doctor(
     missing = [check for check in checks if check.state == "missing"]
     if as_json:
         content = {"format": "tapfm-eval/doctor/1", "checks": plain(checks)}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     else:
         _show(missing if quiet else checks)
         warnings = sum(check.state == "warning" for check in checks)

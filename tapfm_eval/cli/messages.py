@@ -1,5 +1,9 @@
-"""Errors as a person who made the mistake wants to read them."""
+"""What every command shares: its switches, and errors as a person who made the mistake wants to read them."""
 
+import json
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -7,6 +11,13 @@ from rich.text import Text
 from tapfm_eval.errors import InputError, TapfmEvalError
 
 MAX_SHOWN = 40
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines: one object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The last line alone.")]
+
+
+def print_json(content: object) -> None:
+    """Prints plain data, and paths, as JSON."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def show_error(error: TapfmEvalError) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import AsJson, Quiet, print_json
+
 protocol_app = typer.Typer(help="Look at protocols, compare them, lock them.", no_args_is_help=True)
 
 ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol YAML, such as protocols/luad.yaml.")]
@@ -14,6 +16,7 @@ ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol
 def protocol_show(
     protocol: ProtocolPath,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Its id, version and sha256 alone.")] = False,
 ) -> None:
     """Print the resolved protocol, every default written out."""
     from tapfm_eval.backbones.cards import CARDS
@@ -22,6 +25,8 @@ def protocol_show(
     read = read_protocol(protocol, backbones=CARDS)
     if as_json:
         typer.echo(read.model_dump_json(indent=2))
+    elif quiet:
+        typer.echo(f"{read.id} {read.version}  sha256 {protocol_sha256(read)}")
     else:
         typer.echo(f"# sha256 {protocol_sha256(read)}\n{protocol_yaml(read)}", nl=False)
 
@@ -30,11 +35,10 @@ def protocol_show(
 def protocol_diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Protocol YAML.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, or another version.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print every key that two resolved protocols state differently. Exit code 0 if there is none, 1 if there are."""
-    import json
-
     from tapfm_eval.backbones.cards import CARDS
     from tapfm_eval.errors import InputError, Problem
     from tapfm_eval.protocol.diff import protocol_difference
@@ -52,9 +56,11 @@ def protocol_diff(
     if as_json:
         rows = [{"key": one.key, "a": one.first, "b": one.second} for one in found]
         content = {"format": "tapfm-eval/protocol-diff/1", "a": str(first), "b": str(second), "differences": rows}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     elif found:
-        _show_differences([(one.key, one.first, one.second) for one in found], str(first), str(second))
+        if not quiet:
+            _show_differences([(one.key, one.first, one.second) for one in found], str(first), str(second))
+        typer.echo(f"{len(found)} key{'s' * (len(found) != 1)} differ{'s' * (len(found) == 1)}.")
     else:
         typer.echo(f"{first} and {second} say the same.")
     if found:
@@ -85,6 +91,8 @@ def protocol_lock(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder under which its runs lie.")] = Path(
         "reports"
     ),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the lock beside the protocol: hashes of protocol, manifests, splits and backbone cards, to be committed.
 
@@ -94,7 +102,12 @@ def protocol_lock(
     from tapfm_eval.protocol.lock import lock_path
 
     lock, changed = lock_protocol(protocol, out)
-    for name, value in sorted(lock.sha256.items()):
+    if as_json:
+        print_json({"format": "tapfm-eval/locked/1", "lock": str(lock_path(protocol)), "id": lock.id,
+                    "version": lock.version, "sha256": dict(sorted(lock.sha256.items())),
+                    "changed": None if changed is None else list(changed)})  # fmt: skip
+        return
+    for name, value in () if quiet else sorted(lock.sha256.items()):
         typer.echo(f"{value[:12]}  {name}")
     said = "" if changed is None else f"; {', '.join(changed)} changed since" if changed else "; as before"
     typer.echo(f"Locked: {lock_path(protocol)}, version {lock.version}{said}")

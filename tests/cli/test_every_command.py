@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +16,15 @@ import typer
 from command_line import REPOSITORY, Command
 
 from tapfm_eval.cli.app import app
+from tapfm_eval.locks import Holder
+from tapfm_eval.progress import Reporter
+from tapfm_eval.results import RehearsalCheck
 
 PROGRAM = str(Path(sys.executable).with_name("tapfm-eval"))
 LUAD = REPOSITORY / "protocols" / "luad.yaml"
-TABLES = {  # commands that print a table say the same as JSON
-    "score", "plan", "compare", "audit", "split", "verify", "doctor", "protocol show", "protocol diff",
-    "backbones list", "backbones check", "cohort check", "cohort import",
-}  # fmt: skip
-QUIET = {"run", "score", "plan", "compare", "audit", "split", "verify", "doctor", "cohort check", "diagnose-blocks"}
+# Every command has both switches but those named here, each for its reason.
+WITHOUT_JSON = {"protocol schema": "it prints JSON and nothing else"}
+WITHOUT_QUIET = {"protocol schema": "it prints what was asked for and nothing else"}
 
 
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -38,11 +40,6 @@ EVERY = dict(commands(typer.main.get_command(app)))
 
 def flags(command: click.Command) -> set[str]:
     return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-
-
-def test_the_lists_above_name_commands() -> None:
-    assert set(EVERY) >= TABLES | QUIET
-    assert len(EVERY) >= 20
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -61,9 +58,76 @@ def test_a_command_has_help_and_an_example_that_uses_it_rightly(name: str) -> No
             assert parameter.help, f"{name} {parameter.opts[0]} is not explained"  # type: ignore[attr-defined]
 
 
-def test_commands_that_print_tables_also_print_json_and_long_ones_can_be_quiet() -> None:
-    assert {name for name, command in EVERY.items() if "--json" in flags(command)} >= TABLES
-    assert {name for name, command in EVERY.items() if "--quiet" in flags(command)} >= QUIET
+def test_every_command_prints_json_and_can_be_quiet() -> None:
+    assert len(EVERY) >= 20
+    for flag, without in (("--json", WITHOUT_JSON), ("--quiet", WITHOUT_QUIET)):
+        assert {name for name, command in EVERY.items() if flag not in flags(command)} == set(without)
+
+
+@pytest.mark.parametrize(
+    ("words", "quiet_lines"),
+    [
+        (["protocol", "show", LUAD], 1),
+        (["protocol", "diff", LUAD, LUAD.with_name("blca.yaml")], 1),
+        (["protocol", "lock", "copy/protocols/luad.yaml"], 1),
+        (["backbones", "list"], 20),
+        (["cohort", "import", "labels.csv", "splits_0.csv", "--from", "clam", "--target", "EGFR", "--out"], 1),
+        (["cohort", "link", "patients.csv", "--slides", "slides", "--out"], 2),
+    ],
+    ids=lambda value: "-".join(map(str, value[:2])) if isinstance(value, list) else "",
+)
+def test_json_is_one_object_and_quiet_is_brief(
+    command: Command, tmp_path: Path, words: list[str | Path], quiet_lines: int
+) -> None:
+    for part in ("protocols", "cohorts"):
+        shutil.copytree(REPOSITORY / part, tmp_path / "copy" / part)
+    rows = [f"P{i},P{i}-1,{i % 2}" for i in range(9)]
+    Path("labels.csv").write_text("\n".join(["case_id,slide_id,label", *rows]) + "\n", encoding="utf-8")
+    parts = ["0,P0-1,P6-1,P7-1", "1,P1-1,,P8-1", *(f"{i},P{i}-1,," for i in range(2, 6))]
+    Path("splits_0.csv").write_text("\n".join([",train,val,test", *parts]) + "\n", encoding="utf-8")
+    Path("patients.csv").write_text("patient_id,slide_id,EGFR\nP1,,1\nP2,,0\n", encoding="utf-8")
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "P1-a.svs").write_bytes(b"x")
+    out = str(words[-1]) == "--out"
+    said = command(*words, *(["a" if words[1] == "import" else "a.csv"] if out else []), "--json")
+    assert json.loads(said.out)
+    assert said.err == ""
+    said = command(*words, *(["b" if words[1] == "import" else "b.csv"] if out else []), "--quiet")
+    assert len(said.out.splitlines()) == quiet_lines
+    assert said.err == ""
+
+
+def test_a_run_ends_with_one_json_object_and_progress_apart(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapfm_eval import study
+
+    holder = Holder("node7", "m", 12, "1", "2026-01-01T00:00:00+00:00")
+    checks = (RehearsalCheck("planted effects", passed=True, detail="all found"),)
+    outcome = study.RunOutcome(Path("reports/x"), (Path("reports/x/report.html"),), checks)
+
+    def ran(path: Path, options: object, reporter: Reporter) -> study.RunOutcome:
+        reporter.say("Training")
+        return outcome
+
+    monkeypatch.setattr(study, "run_protocol", ran)
+    said = command("run", LUAD, "--json")
+    assert said.code == 0
+    assert json.loads(said.out) == {
+        "format": "tapfm-eval/ran/1", "folder": "reports/x", "held": {}, "report": ["reports/x/report.html"],
+        "checks": [{"name": "planted effects", "passed": True, "detail": "all found"}],
+    }  # fmt: skip
+    assert "Training" in said.err
+    outcome = study.RunOutcome(Path("reports/x"), (), (), {"tapfm, seed 1, fold 0": holder})
+    said = command("run", LUAD, "--json", "--quiet")
+    assert said.code == 75
+    assert json.loads(said.out)["held"] == {"tapfm, seed 1, fold 0": str(holder)}
+
+
+def test_a_report_is_told_as_json(command: Command, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    content = json.loads(command("report", run, "--format", "html", "--json").out)
+    assert content["folder"] == str(run)
+    assert str(run / "report.html") in content["report"]
+    assert command("report", run, "--format", "html", "--quiet").out == f"Report: {run / 'report.html'}\n"
 
 
 def test_help_is_there_within_half_a_second_of_processor_time() -> None:
