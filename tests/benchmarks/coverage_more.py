@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
+from coverage_samples import AUROCS, FLOOR, PATIENTS, POSITIVES, SHAPES, Floats
 from scipy.integrate import quad
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
@@ -29,18 +29,12 @@ from tapfm_eval.statistics.precision_recall import RESAMPLED, chosen_method, pre
 from tapfm_eval.statistics.precision_steps import average_precisions, resampled_precisions, steps_of
 from tapfm_eval.statistics.single import known_rows
 
-Floats = NDArray[np.float64]
 Components = list[tuple[float, float, float]]  # share, mean and standard deviation of a part of the positives
-POSITIVES = (3, 5, 10, 20, 50)
-PATIENTS = 400
-AUROCS = (0.70, 0.85, 0.95)
-SHAPES = ("equal spread", "half spread", "double spread", "look-alikes")
 AP_METHODS = ("auto", "bootstrap-logit", "bootstrap", "linear-logit", "binomial", "logit")
 PV_METHODS = ("auto", "logit", "exact")
 SENSITIVITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 SPECIFICITIES = (0.6, 0.8, 0.9, 0.97)
 PREVALENCE = 0.1
-FLOOR = 0.93
 
 
 def main() -> None:
