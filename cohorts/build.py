@@ -1,4 +1,4 @@
-"""Builds the shipped manifests and the committed split from the public tables in `../shared/data/cohorts`.
+"""Builds the shipped manifests and the committed splits from the public tables in `../shared/data/cohorts`.
 
     python cohorts/build.py [--data FOLDER] [--out FOLDER]
 
@@ -23,7 +23,7 @@ REDACTED = "redacted by TCGA"
 
 LUAD_GENES = ("EGFR", "KRAS", "STK11", "KEAP1", "TP53", "BRAF", "ERBB2", "NF1", "RBM10", "SMARCA4")
 BLCA_GENES = ("FGFR3", "PIK3CA", "TP53", "RB1", "ERBB2", "KDM6A", "ARID1A", "ELF3", "STAG2", "ERCC2", "TERT")
-SPLIT_TARGETS = ("EGFR", "KRAS", "STK11", "TP53")
+SPLIT_TARGETS = {"tcga-luad": ("EGFR", "KRAS", "STK11", "TP53"), "tcga-blca": ("FGFR3", "PIK3CA", "TP53", "RB1")}
 
 SMOKING = {
     "Lifelong non-smoker: Less than 100 cigarettes smoked in lifetime": "never",
@@ -190,12 +190,13 @@ def build_manifests(data: Path, out: Path) -> None:
     write(cptac_luad(read(data / "cptac_luad.csv")), out / "cptac-luad" / "manifest.csv")
 
 
-def build_split(out: Path) -> None:
-    """Writes split-1.csv of TCGA-LUAD from its manifest under `out`."""
-    manifest = read_manifest(out / "tcga-luad" / "manifest.csv", "tcga-luad")
-    columns = {target: target for target in SPLIT_TARGETS}
-    plan = split_manifest(manifest, columns, scheme="site-preserved", seed=1, folds=5)
-    write_split(out / "tcga-luad" / "split-1.csv", plan.table, plan.meta)
+def build_splits(out: Path) -> None:
+    """Writes split-1.csv of both TCGA cohorts from their manifests under `out`."""
+    for cohort, targets in SPLIT_TARGETS.items():
+        manifest = read_manifest(out / cohort / "manifest.csv", cohort)
+        columns = {target: target for target in targets}
+        plan = split_manifest(manifest, columns, scheme="site-preserved", seed=1, folds=5)
+        write_split(out / cohort / "split-1.csv", plan.table, plan.meta)
 
 
 if __name__ == "__main__":
@@ -204,4 +205,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     build_manifests(arguments.data, arguments.out)
-    build_split(arguments.out)
+    build_splits(arguments.out)

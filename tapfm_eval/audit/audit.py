@@ -9,7 +9,7 @@ from tapfm_eval.audit.gather import Gathered, refusal
 from tapfm_eval.audit.leakage import audit_leakage
 from tapfm_eval.audit.precision import audit_precision, audit_primary, audit_selection
 from tapfm_eval.audit.protocol import audit_settings, unused_overrides
-from tapfm_eval.audit.schema import audit_columns, audit_emptiness, audit_rows
+from tapfm_eval.audit.schema import audit_columns, audit_emptiness, audit_left_out, audit_rows, audit_unnamed
 from tapfm_eval.audit.sites import audit_sites
 from tapfm_eval.audit.specimens import audit_preparation, audit_specimens
 from tapfm_eval.audit.subject import Subject, subjects_of
@@ -77,6 +77,12 @@ def _common(subjects: tuple[Subject, ...], level: float, seed: int) -> list[Find
     """What can be checked with or without a protocol."""
     findings = [*audit_leakage(subjects), *audit_sites(subjects)]
     for subject in subjects:
-        findings += [*audit_rows(subject), *audit_emptiness(subject), *audit_specimens(subject)]
+        findings += [
+            *audit_rows(subject),
+            *audit_left_out(subject),
+            *audit_emptiness(subject),
+            *audit_unnamed(subject),
+            *audit_specimens(subject),
+        ]
         findings += [*audit_split(subject, seed), *audit_confounding(subject, seed), *audit_precision(subject, level)]
     return findings

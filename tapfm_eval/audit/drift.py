@@ -115,18 +115,24 @@ def _differences(
 ) -> list[Difference]:
     found = []
     for name in variables:
+        rng = generator(seed, name, between)
         if name in first.labels:
             a, b = (s.labels.loc[who, name].dropna() for s, who in ((first, of_first), (second, of_second)))
             known = [part.map(lambda label: f"{label:.0f}") for part in (a, b)]
-            difference = category_difference(name, between, known[0], known[1], generator(seed, name, between))
+            difference = category_difference(name, between, known[0], known[1], rng)
             # of two levels that differ alike, the mutated one is shown
             found.append(difference if difference.level != "0" else _positive(difference, a, b))
-        elif first.covariates[name].dtype.kind == "f":
-            a, b = (s.covariates.loc[who, name] for s, who in ((first, of_first), (second, of_second)))
+            continue
+        a, b = (s.covariates.loc[who, name] for s, who in ((first, of_first), (second, of_second)))
+        if a.dtype.kind != b.dtype.kind:  # few different numbers in one cohort, many in the other
+            try:
+                a, b = (part.replace("", math.nan).astype(float) for part in (a, b))
+            except ValueError:
+                continue  # the columns share a name, not a meaning
+        if a.dtype.kind == "f":
             found.append(number_difference(name, between, a, b))
         else:
-            a, b = (s.covariates.loc[who, name] for s, who in ((first, of_first), (second, of_second)))
-            found.append(category_difference(name, between, a, b, generator(seed, name, between)))
+            found.append(category_difference(name, between, a, b, rng))
     return found
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted, lines, listed
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import Protocol
@@ -99,6 +99,48 @@ def audit_rows(subject: Subject) -> tuple[Finding, ...]:
             numbers={"patients": len(said)},
         )
         for column, said in columns.items()
+    )
+
+
+def audit_unnamed(subject: Subject, opened: bool = False) -> tuple[Finding, ...]:
+    """Patients under study of whom the manifest names no slide; an error once there is a folder of slides."""
+    named = set(subject.rows.loc[subject.rows["slide_id"] != "", "patient_id"])
+    unnamed = [str(patient) for patient in subject.studied if patient not in named]
+    if not unnamed:
+        return ()
+    return (
+        Finding(
+            code="slide-missing",
+            severity="error" if opened else "warning",
+            where=subject.where,
+            what=f"{len(unnamed)} of {counted(len(subject.studied), 'patient')} of {subject.name} have no named slide: "
+            "nothing of them can be run.",
+            evidence=lines(unnamed),
+            remedy=f"`tapfm-eval cohort link {subject.where} --slides DIR --out FILE` fills them in; or give the rows "
+            "a reason in `exclude`.",
+            numbers={"patients": len(unnamed)},
+        ),
+    )
+
+
+def audit_left_out(subject: Subject) -> tuple[Finding, ...]:
+    """Columns that no other check looks at."""
+    if not subject.left_out:
+        return ()
+    names = [name for name, _ in subject.left_out]
+    same: dict[str, list[str]] = {}
+    for name, why in subject.left_out:
+        same.setdefault(why, []).append(name)
+    return (
+        Finding(
+            code="covariates-left-out",
+            severity="note",
+            where=subject.where,
+            what=f"{counted(len(names), 'column is', 'columns are')} not looked at: {listed(names, 20)}.",
+            evidence=lines([f"{', '.join(columns)}: {why}" for why, columns in same.items()]),
+            remedy="Name a column that matters under `analysis.subgroups`, or give it at most 20 different values.",
+            numbers={"columns": len(names)},
+        ),
     )
 
 

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tapfm_eval.audit.findings import Finding, counted, lines, listed
-from tapfm_eval.audit.subject import Subject
-
-SITES = ("site", "site_name")
-"""Columns that say which hospital a patient comes from, by code and by name."""
+from tapfm_eval.audit.subject import SITES, Subject
 
 
 def audit_sites(subjects: Sequence[Subject]) -> tuple[Finding, ...]:

@@ -1,8 +1,10 @@
 """What an audit looks at: a cohort as its manifest and split state it, read as far as it can be read."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from tapfm_eval.audit.findings import Finding
@@ -18,6 +20,11 @@ CLINICAL = ("sex", "age", "race", "stage", "smoking")
 """Standard covariates of the patient."""
 SCAN = ("scanner", "mpp", "magnification", "specimen")
 """Standard covariates of the scan; `mpp` as scan resolution (`0.25`, `0.5`)."""
+SITES = ("site", "site_name")
+"""Columns that say which hospital a patient comes from, by code and by name."""
+MOST_LEVELS = 20
+"""Different values up to which any other column is taken for a category."""
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,11 @@ class Subject:
     manifest: Manifest
     rows: pd.DataFrame  # of the manifest's table, those without a reason to exclude them; index: row in the file
     labels: pd.DataFrame  # index patient_id (of `rows`), sorted; a float column a readable target: 0, 1, NaN
-    covariates: pd.DataFrame  # index as `labels`; text ("" = unknown), but `age` float
+    covariates: pd.DataFrame  # index as `labels`; text ("" = unknown), numbers of more than 20 values float
     conflicts: tuple[CovariateConflict, ...]
     split: Split | None
-    clinical: tuple[str, ...]  # covariates of the patient to look at, the protocol's subgroups among them
+    clinical: tuple[str, ...]  # all covariates to look at but site and scan, the protocol's subgroups among them
+    left_out: tuple[tuple[str, str], ...]  # columns that are not looked at, each with the reason
     subgroups: frozenset[str]  # the covariates that the protocol breaks results down by
     studied: pd.Index  # the patients with a known label of a target and, where there is a split, a place in it
     parts: Mapping[int, Mapping[str, pd.Index]]  # fold -> train, validation, test -> studied patients
@@ -99,8 +107,9 @@ def make_subject(
                     )
                 )
     covariates = patient_covariates(rows, frozenset(columns.values()) - set(subgroups))
-    clinical = [name for name in dict.fromkeys((*CLINICAL, *subgroups)) if name in covariates.table]
-    clinical = [name for name in clinical if name not in columns.values()]
+    named = [name for name in dict.fromkeys((*CLINICAL, *subgroups)) if name in covariates.table]
+    named = [name for name in named if name not in columns.values()]
+    table, others, left_out = _other_columns(covariates.table, frozenset((*named, *SCAN, *SITES)))
     studied = labels.index[labels.notna().any(axis=1)]
     if split is not None:
         studied = studied[studied.isin(set(split.table["patient_id"]))]
@@ -111,16 +120,49 @@ def make_subject(
             manifest=manifest,
             rows=rows,
             labels=labels,
-            covariates=covariates.table,
+            covariates=table,
             conflicts=covariates.conflicts,
             split=split,
-            clinical=tuple(name for name in clinical if name not in (*SCAN, "site")),
+            clinical=tuple(name for name in (*named, *others) if name not in (*SCAN, "site")),
+            left_out=left_out,
             subgroups=frozenset(subgroups),
             studied=studied,
             parts=_parts(split, studied),
         ),
         _merged(findings),
     )
+
+
+def _other_columns(
+    table: pd.DataFrame, known: frozenset[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The covariates with numbers as float, the columns to look at besides `known`, and those left out with the reason.
+
+    A column of up to 20 different values is a category; one of more, all of them numbers, is a number. Left out are
+    text of more values, whole numbers of which no two patients share one (ids), and columns of 0 and 1 alone, which
+    are labels that nobody asked about. A column in which nothing varies has nothing to say.
+    """
+    table = table.copy()
+    chosen, left_out = [], []
+    for column in table.columns:
+        if column in known:
+            continue
+        cells = table.loc[table[column] != "", column]
+        values = set(cells)
+        if len(values) + (len(cells) < len(table)) < 2 or not values:
+            continue
+        if values <= {"0", "1", "0.0", "1.0"}:
+            left_out.append((column, "0 and 1 alone, taken for a label"))
+        elif len(values) <= MOST_LEVELS:
+            chosen.append(column)
+        elif not all(map(_NUMBER.fullmatch, values)):
+            left_out.append((column, f"{len(values)} different texts, taken for names or free text"))
+        elif len(values) == len(cells) and all(float(value).is_integer() for value in values):
+            left_out.append((column, f"{len(values)} whole numbers, no two alike, taken for ids"))
+        else:
+            chosen.append(column)
+            table[column] = table[column].map(lambda cell: float(cell) if cell else np.nan).astype(float)
+    return table, tuple(chosen), tuple(left_out)
 
 
 def label_columns(manifest: Manifest) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from audit_studies import Study, found, one
+from scipy import stats
 
 from tapfm_eval.audit.confounding import category_auroc
-from tapfm_eval.audit.tables import generator
+from tapfm_eval.audit.tables import association, generator
 from tapfm_eval.statistics.covariates_alone import covariate_auroc
 
 CODES = ("site-label-association", "site-predicts-label", "scan-predicts-label", "covariate-label-association",
@@ -55,6 +57,46 @@ def test_a_label_that_follows_a_covariate_is_a_note(study: Study, column: str) -
     notes = found(study.audit(), "covariate-label-association")
     assert {note.where.rsplit(" ", 1)[1] for note in notes} == {column}
     assert {note.severity for note in notes} == {"note"}
+
+
+def test_a_label_that_follows_a_batch_is_a_warning_for_nobody_knows_what_a_batch_is(study: Study) -> None:
+    for table in (study.ours, study.theirs):
+        table["batch"] = [
+            ("b1", "b2", "b3", "b4")[2 * (sex == "male") + (i // 2) % 2] for i, sex in enumerate(table["sex"])
+        ]
+    assert not found(study.audit(), "covariate-label-association")
+    follow(study, "batch", wrong=3)
+    bound = found(study.audit(), "covariate-label-association")
+    assert {finding.where.rsplit(" ", 1)[1] for finding in bound if finding.severity == "warning"} == {"batch"}
+    study.protocol = {"analysis": {"subgroups": ["batch"]}}
+    assert {finding.severity for finding in found(study.audit(), "covariate-label-association")} == {"note"}
+
+
+def test_a_label_that_follows_any_number_is_found_and_so_is_what_is_missing_by_it(study: Study) -> None:
+    for table in (study.ours, study.theirs):
+        table["pack_years"] = [str((i * 13) % 61) for i in range(len(table))]
+    heavy = study.ours["pack_years"].astype(int) > 40
+    study.ours.loc[heavy, "OTHER"] = ""
+    assert list(one(study.audit_ours(), "missing-labels-depend").numbers) == ["OTHER_pack_years"]
+    study.ours.loc[heavy, "OTHER"] = "1"
+    assert one(study.audit_ours(), "covariate-label-association").where.endswith("column pack_years")
+
+
+def test_an_association_outlives_the_adjustment_for_hundreds_of_columns() -> None:
+    values = pd.Series(["a", "b"] * 200)
+    labels = pd.Series((np.arange(400) % 2 + (np.arange(400) % 10 == 0)) % 2, dtype=float)
+    strong = association("x", "GENE", values, labels, np.random.default_rng(0))
+    assert strong.p_value == pytest.approx(stats.chi2.sf(400 * strong.v**2, 1))
+    assert strong.p_value < 1e-20
+    weak = association("x", "GENE", values, pd.Series([0.0, 0.0, 1.0, 1.0] * 100), np.random.default_rng(0))
+    assert weak.p_value > 0.5
+
+
+def test_what_the_site_alone_reaches_hardly_depends_on_the_dealing_of_folds() -> None:
+    rng = np.random.default_rng(5)
+    sites, labels = rng.integers(0, 30, 300).astype(np.intp), (rng.random(300) < 0.2).astype(float)
+    values = [category_auroc(labels, sites, np.random.default_rng(seed), 0.95).value for seed in range(12)]
+    assert np.std(values) < 0.015
 
 
 def test_targets_that_exclude_each_other_or_occur_together_are_noted(study: Study) -> None:

@@ -33,6 +33,22 @@ def test_a_number_drifts_too(study: Study) -> None:
     assert [f.where.split(", ")[1] for f in found(study.audit(), "split-drift")] == ["age"]
 
 
+def test_any_other_column_drifts_too(study: Study) -> None:
+    study.ours["stain_lab"] = ["north" if block == "1" else "south" for block in study.ours["block"]]
+    study.ours["pack_years"] = [str(i % 40 + 9 * (block == "2")) for i, block in enumerate(study.ours["block"])]
+    drifted = [f for f in found(study.audit_ours(), "split-drift") if f.severity == "warning"]
+    assert [f.where.split(", ")[1] for f in drifted] == ["pack_years", "stain_lab"]
+
+
+@pytest.mark.parametrize(("theirs", "code"), [("1", "cohort-shift"), ("none", None)])
+def test_few_numbers_in_one_cohort_and_many_in_another_are_compared_as_numbers(
+    study: Study, theirs: str, code: str | None
+) -> None:
+    study.ours["pack_years"], study.theirs["pack_years"] = [str(i % 50) for i in range(len(study.ours))], theirs
+    study.theirs.loc[:3, "pack_years"] = ["0", "2", "", "0"]
+    assert {f.code for f in study.audit() if f.where.endswith("pack_years")} == ({code} if code else set())
+
+
 def test_sites_kept_apart_by_design_are_no_drift_but_in_another_split_they_are(study: Study) -> None:
     assert not found(study.audit(), "split-drift")
     study.scheme = "kfold"

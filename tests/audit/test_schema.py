@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tapfm_eval.errors import InputError
 from tapfm_eval.protocol.schema import Protocol
 
 CODES = ("manifest-fault", "split-fault", "label-fault", "label-conflict", "covariate-conflict", "column-missing",
-         "cohort-empty", "target-not-assessed", "study-refused")  # fmt: skip
+         "cohort-empty", "target-not-assessed", "study-refused", "covariates-left-out")  # fmt: skip
 
 
 def test_a_clean_study_has_no_fault(study: Study) -> None:
@@ -59,6 +60,33 @@ def test_covariates_of_a_patient_that_differ_are_a_warning(study: Study) -> None
     findings = found(study.audit(), "covariate-conflict")
     assert [finding.rows for finding in findings if finding.where.endswith("sex")] == [(2, 3)]
     assert {finding.severity for finding in findings} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (lambda i: f"seen on day {i % 60}", "60 different texts, taken for names or free text"),
+        (lambda i: f"2020-01-{i % 30 + 1:02d}", "30 different texts, taken for names or free text"),
+        (lambda i: str(i + 1000), "384 whole numbers, no two alike, taken for ids"),
+        (lambda i: str(i // 5 % 2), "0 and 1 alone, taken for a label"),
+        (lambda i: "the same", None),
+        (lambda i: "", None),
+        (lambda i: str(i % 20), None),
+        (lambda i: str(i % 21), None),
+        (lambda i: f"{i}.5", None),
+        (lambda i: ("", "recorded")[i // 5 % 2], None),
+    ],
+)
+def test_columns_that_are_not_looked_at_are_named_with_the_rule(
+    study: Study, values: Callable[[int], str], why: str | None
+) -> None:
+    study.ours["extra"] = [values(i) for i in range(len(study.ours))]
+    findings = found(study.audit_ours(), "covariates-left-out")
+    assert [finding.evidence for finding in findings] == ([] if why is None else [(f"extra: {why}",)])
+    if why:  # a subgroup is looked at, whatever is in it
+        study.protocol = {"analysis": {"subgroups": ["extra"]}}
+        study.theirs["extra"] = "x"
+        assert not found(study.audit(), "covariates-left-out")
 
 
 def test_a_split_that_does_not_fit_is_an_error(study: Study) -> None:

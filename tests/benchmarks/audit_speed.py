@@ -25,7 +25,7 @@ LUAD = Path(__file__).resolve().parents[2] / "protocols" / "luad.yaml"
 
 
 def cohort(rows: int, sites: int) -> pd.DataFrame:
-    """A cohort with four rare targets, a hundred sites and all standard covariates."""
+    """A cohort with four rare targets, a hundred sites, all standard covariates and seven others."""
     rng = np.random.default_rng(1)
     patients = [f"P{i:05d}" for i in range(rows)]
     table = pd.DataFrame({"patient_id": patients, "slide_id": [f"{p}_1" for p in patients]})
@@ -40,6 +40,11 @@ def cohort(rows: int, sites: int) -> pd.DataFrame:
     ):  # fmt: skip
         table[column] = rng.choice(list(values), rows)
     table["age"] = rng.integers(30, 90, rows).astype(str)
+    table["batch"] = [f"batch {i}" for i in rng.integers(0, 20, rows)]
+    table["country"] = rng.choice(list("abcdefgh"), rows, p=[0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.005, 0.005])
+    table["pack_years"], table["dx_year"] = rng.integers(0, 120, rows).astype(str), rng.integers(1995, 2020, rows)
+    table["grade"], table["fixation"] = rng.choice(list("123"), rows), rng.choice(["FFPE", "PAXgene"], rows)
+    table["comment"] = [f"seen on day {i}" for i in range(rows)]
     table["md5"] = [f"{i:032x}" for i in range(rows)]
     return table
 

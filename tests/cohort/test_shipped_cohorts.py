@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import scipy
 
@@ -56,14 +57,24 @@ def test_the_manifests_are_rebuilt_from_their_sources_to_the_byte(build, tmp_pat
 
 
 @pytest.mark.long
-def test_the_split_is_made_again_to_the_byte(build, tmp_path):
-    committed = (COHORTS / "tcga-luad" / "split-1.csv").read_bytes()
-    if f"scipy {scipy.__version__}".encode() not in committed.splitlines()[0]:
-        pytest.skip("the committed split was made with another version of SciPy's solver")
-    (tmp_path / "tcga-luad").mkdir()
-    (tmp_path / "tcga-luad" / "manifest.csv").write_bytes((COHORTS / "tcga-luad" / "manifest.csv").read_bytes())
-    build.build_split(tmp_path)
-    assert (tmp_path / "tcga-luad" / "split-1.csv").read_bytes() == committed
+def test_the_splits_are_made_again_to_the_byte(build, tmp_path):
+    committed = {name: (COHORTS / name / "split-1.csv").read_bytes() for name in ("tcga-luad", "tcga-blca")}
+    if any(f"scipy {scipy.__version__}".encode() not in split.splitlines()[0] for split in committed.values()):
+        pytest.skip("the committed splits were made with another version of SciPy's solver")
+    for name in committed:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.csv").write_bytes((COHORTS / name / "manifest.csv").read_bytes())
+    build.build_splits(tmp_path)
+    assert {name: (tmp_path / name / "split-1.csv").read_bytes() for name in committed} == committed
+
+
+@pytest.mark.parametrize("name", ["tcga-luad", "tcga-blca"])
+def test_the_readme_gives_the_command_that_makes_the_split(build, name):
+    targets = ",".join(build.SPLIT_TARGETS[name])
+    command = (
+        f"tapfm-eval split cohorts/{name}/manifest.csv --targets {targets} --scheme site-preserved --folds 5 --seed 1"
+    )
+    assert command in (COHORTS / name / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -177,12 +188,73 @@ def test_patients_whom_tcga_withdrew_or_whose_slide_is_of_a_recurrence_are_out()
     assert luad.loc[luad["exclude"] != "", "slide_id"].str.startswith("TCGA-50-5066-02Z").tolist() == [True]
 
 
-def test_what_the_luad_readme_says_of_smoking_is_true():
-    manifest = load("tcga-luad")
-    egfr = patient_labels(manifest, {"EGFR": "EGFR"})["EGFR"].dropna()
-    smoking = patient_covariates(manifest.included).table["smoking"].loc[egfr.index]
-    text = (COHORTS / "tcga-luad" / "README.md").read_text(encoding="utf-8")
-    text = " ".join(text.split())
-    never, current = egfr[smoking == "never"], egfr[smoking == "current"]
-    assert f"{int(never.sum())} of {len(never)} never-smokers are positive" in text
-    assert f"and {int(current.sum())} of {len(current)} current smokers" in text
+def studied(name: str, target: str) -> tuple[pd.DataFrame, pd.Series]:
+    """Covariates and labels of the patients with a known label."""
+    manifest = load(name)
+    labels = patient_labels(manifest, {target: target})[target].dropna()
+    return patient_covariates(manifest.included).table.loc[labels.index], labels
+
+
+def of(labels: pd.Series, chosen: pd.Series) -> str:
+    return f"{int(labels[chosen].sum())} of {int(chosen.sum())}"
+
+
+def most(site: pd.Series, chosen: pd.Series, sites: int) -> str:
+    """How many of the chosen come from the sites with most of them."""
+    return f"{site[chosen].value_counts().iloc[:sites].sum()} of {{}}{int(chosen.sum())}"
+
+
+def test_every_number_by_which_the_luad_readme_explains_warnings_is_true():
+    table, egfr = studied("tcga-luad", "EGFR")
+    year = table["dx_year"].replace("", None).astype(float).groupby(table["site"]).median()
+    sizes = table["site"].value_counts()
+    said(
+        "tcga-luad",
+        f"{of(egfr, table['smoking'] == 'never')} never-smokers are positive",
+        f"and {of(egfr, table['smoking'] == 'current')} current smokers",
+        f"({most(table['site'], table['race'] == '', 2).format('')} at two sites)",
+        f"({most(table['site'], table['ethnicity'] == '', 3).format('')} at three sites)",
+        f"{year['49']:g} at site 49 and {year['97']:g} at site 97",
+        f"({sizes.min()} to {sizes.max()} patients with a known label)",
+    )
+
+
+def test_every_number_by_which_the_blca_readme_explains_warnings_is_true():
+    table, fgfr3 = studied("tcga-blca", "FGFR3")
+    year = table["dx_year"].replace("", None).astype(float).groupby(table["site"]).median()
+    low = table["grade"] == "Low Grade"
+    assert year["CF"] == year["FD"]
+    assert table.loc[low, "site"].nunique() == 2
+    assert set(table.loc[low, "site"]) == set(table.loc[table["race"] == "asian", "site"].value_counts().index[:2])
+    said(
+        "tcga-blca",
+        f"{of(fgfr3, low)} low-grade tumours have the mutation",
+        f"and {of(fgfr3, table['grade'] == 'High Grade')} high-grade ones",
+        f"{int(low.sum())} patients are low grade",
+        f"as few as {['none', 'one', 'two'][(table['stage'] == 'I').sum()]} are stage I",
+        f"{most(table['site'], table['race'] == 'asian', 2).format('the ')} patients recorded as Asian",
+        f"all {int(low.sum())} low-grade tumours come from two sites",
+        f"{most(table['site'], table['ethnicity'] == '', 1).format('the ')} patients whose ethnicity is not recorded",
+        f"{year['XF']:g} at site XF and {year['CF']:g} at sites CF and FD",
+    )
+
+
+def test_every_number_by_which_the_cptac_readme_explains_warnings_is_true():
+    table, egfr = studied("cptac-luad", "EGFR")
+    other, theirs = studied("tcga-luad", "EGFR")
+    packs = [one["pack_years"].replace("", None).astype(float).mean() for one in (table, other)]
+    race = table["race"]
+    assert (table["sex"] == "male").mean() > (other["sex"] == "male").mean()
+    assert (table["smoking"] == "never").mean() > (other["smoking"] == "never").mean()
+    said(
+        "cptac-luad",
+        f"EGFR {int(egfr.sum())} of {len(egfr)} here, {int(theirs.sum())} of {len(theirs)} there",
+        f"{(race == 'asian').sum()} of {(race != '').sum()} are Asian here",
+        f"({packs[0]:.1f} pack-years here and {packs[1]:.1f} there)",
+        f"none of the {len(table)} patients has a named slide",
+    )
+
+
+def said(name: str, *phrases: str) -> None:
+    text = " ".join((COHORTS / name / "README.md").read_text(encoding="utf-8").split())
+    assert [phrase for phrase in phrases if phrase not in text] == []
