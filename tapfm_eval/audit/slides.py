@@ -13,8 +13,9 @@ from PIL import Image
 from scipy.fft import dctn
 
 from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.schema import audit_unnamed
 from tapfm_eval.audit.subject import Subject
-from tapfm_eval.cohort.download import check_slides, slide_places
+from tapfm_eval.cohort.download import Fault, SlideFault, check_slides, slide_places
 from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.errors import SlideError
 from tapfm_eval.slides.reader import open_slide
@@ -83,7 +84,7 @@ def audit_slides(
             except SlideError as error:
                 broken.append((file, why(error)))
             advance(1)
-        findings += _absent(subject, folder) + _broken(subject, broken)
+        findings += [*audit_unnamed(subject, opened=True), *_absent(subject, folder), *_broken(subject, broken)]
     stained = [(file, seen) for file, seen in looks if seen.h_and_e is not None and seen.h_and_e < LEAST_H_AND_E]
     same = _same_bytes(everything)
     return (*findings, *_copies(same), *_alike(looks, same), *_colours(stained))
@@ -104,15 +105,19 @@ def slide_files(manifest: Manifest, rows: pd.DataFrame, folder: Path) -> list[Sl
     return found
 
 
-def unreadable(files: Iterable[SlideFile], advance: Callable[[int], None]) -> list[tuple[SlideFile, str]]:
-    """The slides that cannot be opened at a known scale, each with the reason."""
+def faults_on_opening(files: Iterable[SlideFile], advance: Callable[[int], None]) -> list[SlideFault]:
+    """The slides that cannot be opened at a known scale, each with what is wrong."""
     found = []
     for file in files:
         try:
             with open_slide(file.path, slide_id=file.slide_id, manifest_mpp=file.mpp):
                 pass
         except SlideError as error:
-            found.append((file, why(error)))
+            problem = error.problems[0]
+            kind: Fault = "unreadable"
+            if problem.where.endswith((", scale", ", manifest mpp")):
+                kind = "no-mpp" if file.mpp is None and "stated by the slide" in problem.expected else "mpp"
+            found.append(SlideFault(file.row, file.slide_id, kind, problem.expected, problem.got, problem.remedy))
         advance(1)
     return found
 
@@ -171,25 +176,31 @@ def _eight_ways(rgb: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
 
 def _absent(subject: Subject, folder: Path) -> list[Finding]:
     check = check_slides(subject.manifest, folder, verify_md5=False)
-    kinds = {"missing": "slide-missing", "elsewhere": "slide-missing"}
+    kinds = {"missing": "slide-missing", "elsewhere": "slide-missing", "regions": "regions"}
     groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for fault in check.faults:
         said = f"row {fault.row}: {fault.slide_id}: expected {fault.expected}, got {fault.got}"
         groups[kinds.get(fault.fault, "slide-broken")].append((fault.row, said))
+    what = {
+        "slide-missing": "cannot be found.",
+        "slide-broken": "differ from what the manifest says of the file.",
+        "regions": "have no annotations where the manifest names them.",
+    }
     return [
         Finding(
-            code=code,
-            severity="error",
+            code="slide-broken" if kind == "regions" else kind,
+            severity="warning" if kind == "regions" else "error",  # a protocol that uses none of them runs without
             where=f"{subject.where} and {folder}",
-            what=f"{counted(len(said), 'slide')} of {subject.name} "
-            + ("cannot be found." if code == "slide-missing" else "differ from what the manifest says of the file."),
+            what=f"{counted(len(said), 'slide')} of {subject.name} {what[kind]}",
             evidence=lines([line for _, line in said]),
             remedy=f"`tapfm-eval cohort check {subject.where} --slides {folder}` lists them; download them again, or "
-            "exclude their rows with a reason.",
+            "exclude their rows with a reason."
+            if kind != "regions"
+            else "Copy the files there, or empty the cells to use the whole tissue.",
             rows=tuple(row for row, _ in said),
             numbers={"slides": len(said)},
         )
-        for code, said in sorted(groups.items())
+        for kind, said in sorted(groups.items())
     ]
 
 

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import AsJson, Quiet, print_json
 from tapfm_eval.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from tapfm_eval.cohort.download import SlideCheck
+    from tapfm_eval.cohort.import_folder import ImportRecord
 
 cohort_app = typer.Typer(help="Get, check and link the slides of a cohort.", no_args_is_help=True)
 
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest CSV of the cohort.")]
 SlidesDir = Annotated[Path, typer.Option("--slides", metavar="DIR", help="Folder of the cohort's slides.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
 SHOWN = 40
 
 
@@ -27,8 +28,10 @@ def download_list(
         Path | None, typer.Option("--out", metavar="FILE", help="List for gdc-client; stdout by default.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The list alone.")] = False,
 ) -> None:
     """Write the list for `gdc-client download -m`, and name the slides that have to be looked up."""
+    from tapfm_eval.audit.findings import counted
     from tapfm_eval.cohort import download
     from tapfm_eval.cohort.manifest import read_manifest
 
@@ -38,10 +41,12 @@ def download_list(
 
         write_text(out, found.gdc_manifest)
     if as_json:
-        _print_json(found)
+        print_json(_named("download-list", found))
         return
     if out is None:
         typer.echo(found.gdc_manifest, nl=False)
+    if quiet:
+        return
     unknown = f", and {found.unknown_sizes} of unknown size" if found.unknown_sizes else ""
     typer.echo(f"{found.slides} slides, {found.total_bytes / 1e9:,.1f} GB{unknown}", err=True)
     if found.lookups:
@@ -53,9 +58,8 @@ def download_list(
         if len(found.lookups) > SHOWN:
             typer.echo(f"  and {len(found.lookups) - SHOWN} more (--json lists all)", err=True)
     if found.patients_only:
-        typer.echo(
-            f"{len(found.patients_only)} patients without a named slide: see `tapfm-eval cohort link`.", err=True
-        )
+        said = f"{counted(len(found.patients_only), 'patient')} without a named slide: see `tapfm-eval cohort link`."
+        typer.echo(said, err=True)
 
 
 @cohort_app.command("check", epilog="Example: `tapfm-eval cohort check cohorts/tcga-luad/manifest.csv --slides slides`")
@@ -65,12 +69,10 @@ def check(
     md5: Annotated[bool, typer.Option("--md5/--no-md5", help="Read every file for its md5.")] = True,
     opened: Annotated[bool, typer.Option("--open/--no-open", help="Open every slide: readable, of known mpp?")] = True,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the faults and the count.")] = False,
 ) -> None:
-    """Say which slides are missing, wrong in size or md5, unreadable or without mpp. Exit code 1 if any is."""
-    from dataclasses import replace
-
-    from tapfm_eval.cohort.download import SlideFault, check_slides
+    """Say which slides are missing, wrong in size or md5, unreadable, or of no or two scales. Exit code 1 if any is."""
+    from tapfm_eval.cohort.download import check_slides, with_faults
     from tapfm_eval.cohort.manifest import read_manifest
     from tapfm_eval.progress import Reporter
 
@@ -78,23 +80,17 @@ def check(
     with reporter.stage("Checking files", len(read.included)) as advance:
         found = check_slides(read, slides, verify_md5=md5, advance=advance)
     if opened:
-        from tapfm_eval.audit.slides import slide_files, unreadable
+        from tapfm_eval.audit.slides import faults_on_opening, slide_files
 
-        faulty = {fault.row for fault in found.faults}
+        faulty = {fault.row for fault in found.faults if fault.fault != "regions"}
         files = [file for file in slide_files(read, read.included, slides) if file.row not in faulty]
         with reporter.stage("Opening slides", len(files)) as advance:
-            broken = [
-                SlideFault(file.row, file.slide_id, "unreadable", "a slide of known scale", reason,
-                           "Download it again, or state its mpp in the manifest.")
-                for file, reason in unreadable(files, advance)
-            ]  # fmt: skip
-        faults = tuple(sorted((*found.faults, *broken), key=lambda fault: fault.row))
-        found = replace(found, faults=faults, whole=found.whole - len(broken))
+            found = with_faults(found, read, faults_on_opening(files, advance), verify_md5=md5)
     if as_json:
-        _print_json(found)
+        print_json(_named("slide-check", found))
     else:
         _show_check(found)
-    if found.faults:
+    if found.faults or found.patients_only:
         raise typer.Exit(1)
 
 
@@ -115,6 +111,8 @@ def link(
     specimen: Annotated[
         list[str] | None, typer.Option("--specimen", help="Specimen to keep, where a patient has several.")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fill in the slides of a manifest that names patients; write down each match. Exit code 1 if patients lack one."""
     from tapfm_eval.cohort.link import ALIKE, link_slides, read_slide_table, write_links
@@ -143,10 +141,16 @@ def link(
         elif ALIKE in match.how:
             decision += ", though a patient's id is written almost so (see the record)"
         decisions[decision] = decisions.get(decision, 0) + 1
-    for decision, number in sorted(decisions.items()):
-        typer.echo(f"{number:>6}  {decision}")
-    typer.echo(f"{len(links.unmatched):>6}  patient{'s' * (len(links.unmatched) != 1)} without a slide file")
-    typer.echo(f"Manifest: {out}  Matches: {beside}")
+    if as_json:
+        print_json({"format": "tapfm-eval/linked/1", "manifest": str(out), "matches": str(beside),
+                    "decisions": dict(sorted(decisions.items())), "unmatched": list(links.unmatched)})  # fmt: skip
+    else:
+        for decision, number in () if quiet else sorted(decisions.items()):
+            typer.echo(f"{number:>6}  {decision}")
+        if links.unmatched or not quiet:
+            noun = "patient" if len(links.unmatched) == 1 else "patients"
+            typer.echo(f"{len(links.unmatched):>6}  {noun} without a slide file")
+        typer.echo(f"Manifest: {out}  Matches: {beside}")
     if links.unmatched:
         raise typer.Exit(1)
 
@@ -174,14 +178,22 @@ def import_(
         Path | None, typer.Option("--slides", metavar="DIR", help="Folder of the slides, to fill in their paths.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn another tool's label and split tables into a manifest and a split; say what was derived."""
     from tapfm_eval.cohort.import_folder import Tables, import_cohort
 
     record = import_cohort(tool, Tables(tuple(files), slides_table, target, slides), out, validation, seed)
     if as_json:
-        _print_json(record)
+        print_json(_named("imported", record))
         return
+    if not quiet:
+        _show_import(record)
+    beside = record.split or "none in these tables, see `tapfm-eval split`"
+    typer.echo(f"Manifest: {record.manifest}  Split: {beside}")
+
+
+def _show_import(record: "ImportRecord") -> None:
     typer.echo(f"{record.patients} patients, {record.slides} slides, columns {', '.join(record.columns) or 'none'}")
     if record.split is not None:
         parts = ", ".join(f"{number} {part}" for part, number in record.parts.items())
@@ -190,11 +202,11 @@ def import_(
         typer.echo(f"note: {note}")
     if record.without_path:
         typer.echo(f"note: {record.without_path} slides without a path; --slides DIR fills it in")
-    beside = record.split or "none in these tables, see `tapfm-eval split`"
-    typer.echo(f"Manifest: {record.manifest}  Split: {beside}")
 
 
 def _show_check(found: "SlideCheck") -> None:
+    from tapfm_eval.audit.findings import counted
+
     for fault in found.faults[:SHOWN]:
         said = f"{fault.fault}: expected {fault.expected}, got {fault.got}. {fault.remedy}"
         typer.echo(f"row {fault.row}  {fault.slide_id}  {said}")
@@ -203,17 +215,20 @@ def _show_check(found: "SlideCheck") -> None:
     kinds: dict[str, int] = {}
     for fault in found.faults:
         kinds[fault.fault] = kinds.get(fault.fault, 0) + 1
-    counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "no fault"
-    typer.echo(f"{found.whole} whole ({found.unverified} of them by presence alone), {counted}")
+    told = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "no fault"
+    typer.echo(f"{found.whole} whole ({found.unverified} of them by presence alone), {told}")
     if found.patients_only:
-        typer.echo(f"{len(found.patients_only)} patients without a named slide: see `tapfm-eval cohort link`.")
+        typer.echo(
+            f"{counted(len(found.patients_only), 'patient')} without a named slide: see `tapfm-eval cohort link`."
+        )
     if found.strangers:
         typer.echo(f"{len(found.strangers)} slide files that no row names, such as {found.strangers[0]}")
 
 
-def _print_json(found: object) -> None:
-    import json
-
+def _named(name: str, record: object) -> dict[str, object]:
+    """The record as plain data, with the name of its format."""
     from tapfm_eval.serialise import plain
 
-    typer.echo(json.dumps(plain(found), indent=2, ensure_ascii=False, default=str))
+    content = plain(record)
+    assert isinstance(content, dict)
+    return {"format": f"tapfm-eval/{name}/1", **content}

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
@@ -15,7 +15,9 @@ from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.errors import Problem, SlideError
 
 GDC_FILES = "https://api.gdc.cancer.gov/files"
-Fault = Literal["missing", "elsewhere", "twice", "empty", "size", "md5", "unreadable"]
+Fault = Literal["missing", "elsewhere", "twice", "empty", "size", "md5", "unreadable", "no-mpp", "mpp", "regions"]
+"""`no-mpp`: neither slide nor manifest states a scale; `mpp`: they contradict each other, or one is none; `regions`:
+the annotations that the manifest names are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,27 @@ def check_slides(
             faults.append(fault)
         else:
             whole += 1
-            unverified += row.size is None and not (row.md5 and verify_md5)
+            unverified += row.by_presence(verify_md5)
+        if row.regions and not (folder / row.regions).is_file():
+            remedy = "Copy it there, or empty the cell to use the whole tissue."
+            faults.append(SlideFault(row.row, row.slide_id, "regions", f"a file {row.regions}", "no such file", remedy))
     excluded = manifest.table[manifest.table["exclude"] != ""]
     known = claimed | {place for row in _rows(excluded) for place in slide_places(row.path, row.gdc_file_id)}
     strangers = tuple(str(path.as_posix()) for path in present if path not in known)
     return SlideCheck(folder, whole, unverified, tuple(faults), _patients_only(manifest), strangers)
+
+
+def with_faults(check: SlideCheck, manifest: Manifest, found: Iterable[SlideFault], verify_md5: bool) -> SlideCheck:
+    """The check with what was found wrong on opening slides that it had called whole."""
+    found = tuple(found)
+    rows = {fault.row for fault in found}
+    by_presence = sum(row.row in rows and row.by_presence(verify_md5) for row in _rows(_named(manifest)))
+    return replace(
+        check,
+        whole=check.whole - len(rows),
+        unverified=check.unverified - by_presence,
+        faults=tuple(sorted((*check.faults, *found), key=lambda fault: fault.row)),
+    )
 
 
 def slide_places(path: str, gdc_file_id: str) -> tuple[Path, ...]:
@@ -141,14 +159,20 @@ class _Row:
     gdc_file_id: str
     md5: str
     size: int | None
+    regions: str
+
+    def by_presence(self, verify_md5: bool) -> bool:
+        """Whether nothing but its presence can be checked."""
+        return self.size is None and not (self.md5 and verify_md5)
 
 
 def _rows(table: pd.DataFrame) -> list[_Row]:
     blank = [""] * len(table)
-    ids, md5s = ([*table[name]] if name in table else blank for name in ("gdc_file_id", "md5"))
+    names = ("gdc_file_id", "md5", "regions")
+    ids, md5s, regions = ([*table[name]] if name in table else blank for name in names)
     sizes = [None if pd.isna(size) else int(size) for size in table["size"]] if "size" in table else [None] * len(table)
-    cells = zip(table.index, table["slide_id"], table["path"], ids, md5s, sizes, strict=True)
-    return [_Row(int(row), slide, path, file_id, md5, size) for row, slide, path, file_id, md5, size in cells]
+    cells = zip(table.index, table["slide_id"], table["path"], ids, md5s, sizes, regions, strict=True)
+    return [_Row(int(row), *rest) for row, *rest in cells]
 
 
 def _named(manifest: Manifest) -> pd.DataFrame:

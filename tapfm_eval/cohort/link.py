@@ -156,7 +156,7 @@ def _listed(table: pd.DataFrame) -> _Listed:
     said = table[table["specimen"] != ""]
     names = said["slide_id"].where(said["slide_id"] != "", said["patient_id"])
     excluded, kept = table[_excluded(table)], table[~_excluded(table)]
-    closed = {row["patient_id"]: _reason(row) for row in excluded.to_dict("records")}
+    closed = {row["patient_id"]: _reason(row["exclude"]) for row in excluded.to_dict("records")}
     for row in kept.to_dict("records"):
         closed[row["patient_id"]] = "left out: the patient has slides already" if row["slide_id"] else ""
     alike: dict[str, tuple[str, ...]] = {}
@@ -171,7 +171,7 @@ def _listed(table: pd.DataFrame) -> _Listed:
         {row["slide_id"]: row["patient_id"] for row in without.to_dict("records") if row["slide_id"]},
         closed,
         alike,
-        {row["slide_id"]: _reason(row) for row in excluded.to_dict("records")},
+        {row["slide_id"]: _reason(row["exclude"]) for row in excluded.to_dict("records")},
         dict(zip(names, said["specimen"], strict=True)),
     )
 
@@ -180,8 +180,8 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def _reason(row: Mapping[str, str]) -> str:
-    return f"left out: excluded, {row['exclude']}"
+def _reason(exclude: str) -> str:
+    return f"left out: excluded, {exclude}"
 
 
 def _match(path: str, listed: _Listed, facts: Mapping[str, SlideFacts], folder: Path, problems: list[Problem]) -> Match:

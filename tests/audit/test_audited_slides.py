@@ -61,6 +61,27 @@ def test_missing_and_broken_slides_are_errors_with_their_rows(study: Study, slid
     assert {f.severity for f in findings if f.code in CODES} == {"error"}
 
 
+def test_patients_without_a_named_slide_are_a_warning_and_an_error_once_slides_are_there(
+    study: Study, slides: dict[str, Path]
+) -> None:
+    study.theirs.loc[:3, ["slide_id", "path"]] = ""
+    finding = one(study.audit(), "slide-missing")
+    assert (finding.severity, finding.what[:53]) == ("warning", "4 of 6 patients of theirs have no named slide: nothin")
+    assert one(study.audit(slides), "slide-missing").severity == "error"
+    assert one(study.audit({"ours": slides["ours"]}), "slide-missing").severity == "warning"
+
+
+def test_annotations_that_the_manifest_names_and_nobody_has_are_a_warning(
+    study: Study, slides: dict[str, Path]
+) -> None:
+    study.ours["regions"] = ""
+    study.ours.loc[2, "regions"] = "a.geojson"
+    finding = one(study.audit(slides), "slide-broken")
+    assert (finding.severity, finding.rows) == ("warning", (4,))
+    (slides["ours"] / "a.geojson").write_text("{}")
+    assert not found(study.audit(slides), "slide-broken")
+
+
 def test_a_scale_that_contradicts_the_manifest_is_an_error(study: Study, slides: dict[str, Path]) -> None:
     study.ours.loc[0, "mpp"] = "0.5" if study.ours.loc[0, "mpp"] == "0.25" else "0.25"
     assert "agree on mpp" in one(study.audit(slides), "slide-broken").evidence[0]

@@ -40,7 +40,8 @@ def test_the_list_for_gdc_client_holds_what_has_an_id_and_names_the_rest(command
     assert f"{len(lines) - 1} slides" in said.err
     assert "https://api.gdc.cancer.gov/files" in said.err
     assert command("cohort", "download-list", LUAD).out.splitlines() == lines
-    assert json.loads(command("cohort", "download-list", LUAD, "--json").out)["slides"] == len(lines) - 1
+    listed = json.loads(command("cohort", "download-list", LUAD, "--json").out)
+    assert (listed["format"], listed["slides"]) == ("tapfm-eval/download-list/1", len(lines) - 1)
 
 
 def test_a_whole_folder_passes_the_check(command: Command, manifest: Path) -> None:
@@ -58,14 +59,48 @@ def test_missing_unreadable_and_scaleless_slides_fail_the_check(command: Command
     assert "2 missing" in said.out
     (slides / "a.svs").write_bytes(b"no slide")
     write_slide(slides / "b.svs", mpp=None)
+    said = command("cohort", "check", manifest, "--slides", slides)
+    assert "0 whole (0 of them by presence alone), 1 no-mpp, 1 unreadable" in said.out
     found = json.loads(command("cohort", "check", manifest, "--slides", slides, "--json").out)
-    assert [fault["fault"] for fault in found["faults"]] == ["unreadable", "unreadable"]
-    assert "scale" in found["faults"][1]["expected"]
+    assert found["format"] == "tapfm-eval/slide-check/1"
+    assert [fault["fault"] for fault in found["faults"]] == ["unreadable", "no-mpp"]
+    remedies = [fault["remedy"] for fault in found["faults"]]
+    assert "the file is damaged, cut short, or no slide" in remedies[0]
+    assert "mpp column of the manifest" in remedies[1]
     assert command("cohort", "check", manifest, "--slides", slides, "--no-open").code == 0
     stated = manifest.read_text(encoding="utf-8").replace("b.svs,", "b.svs,0.5")
     manifest.write_text(stated, encoding="utf-8")
     found = json.loads(command("cohort", "check", manifest, "--slides", slides, "--json").out)
     assert [fault["slide_id"] for fault in found["faults"]] == ["a"]
+    write_slide(slides / "a.svs")
+    manifest.write_text(stated.replace("a.svs,", "a.svs,0.25"), encoding="utf-8")
+    found = json.loads(command("cohort", "check", manifest, "--slides", slides, "--json").out)
+    assert [(fault["fault"], fault["got"]) for fault in found["faults"]] == [("mpp", "slide 0.5, manifest 0.25")]
+    assert "Find out which is right" in found["faults"][0]["remedy"]
+    assert (found["whole"], found["unverified"]) == (1, 1)
+
+
+def test_patients_without_a_named_slide_fail_the_check(command: Command, manifest: Path) -> None:
+    for name in ("a.svs", "b.svs"):
+        write_slide(manifest.parent / "slides" / name)
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "P3,,,\n", encoding="utf-8")
+    said = command("cohort", "check", manifest, "--slides", manifest.parent / "slides")
+    assert said.code == 1
+    assert "2 whole (2 of them by presence alone), no fault" in said.out
+    assert "1 patient without a named slide: see `tapfm-eval cohort link`" in said.out
+
+
+def test_annotations_that_are_named_and_not_there_fail_the_check(command: Command, manifest: Path) -> None:
+    slides = manifest.parent / "slides"
+    for name in ("a.svs", "b.svs"):
+        write_slide(slides / name)
+    text = "patient_id,slide_id,path,regions\nP1,a,a.svs,a.geojson\nP2,b,b.svs,\n"
+    manifest.write_text(text, encoding="utf-8")
+    said = command("cohort", "check", manifest, "--slides", slides)
+    assert said.code == 1
+    assert "regions: expected a file a.geojson, got no such file" in said.out
+    (slides / "a.geojson").write_text("{}", encoding="utf-8")
+    assert command("cohort", "check", manifest, "--slides", slides).code == 0
 
 
 def test_a_folder_that_is_none_is_explained(command: Command, manifest: Path) -> None:
