@@ -296,6 +296,16 @@ class AddedValueResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusedCovariate:
+    """A covariate of which no control and no stratum could be made among the patients of one part."""
+
+    variable: str
+    cohort: str
+    split: EvaluatedSplit
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineRow:
     """One line of a table of patients' characteristics, in one part of a cohort."""
 
@@ -375,6 +385,7 @@ class Results:
     controls: tuple[ControlResult, ...]
     stratified: tuple[StratifiedResult, ...]
     added_values: tuple[AddedValueResult, ...]
+    unused_covariates: tuple[UnusedCovariate, ...]
     baseline: tuple[BaselineRow, ...]
     baseline_differences: tuple[BaselineDifference, ...]
     flow: tuple[FlowStep, ...]

@@ -8,7 +8,7 @@ from tapfm_eval.analysis.baseline import baseline
 from tapfm_eval.analysis.calibration import calibrations, decision_curves, fit_recalibrations, recalibrations
 from tapfm_eval.analysis.cases import cases
 from tapfm_eval.analysis.comparisons import comparisons, primary_comparison
-from tapfm_eval.analysis.confounding import added_values, controls, stratified
+from tapfm_eval.analysis.confounding import added_values, controls, stratified, unused_covariates
 from tapfm_eval.analysis.discrimination import aurocs, curves, macros
 from tapfm_eval.analysis.flow import participant_flow, patients_lost
 from tapfm_eval.analysis.panels import ordered, panels_of
@@ -69,6 +69,7 @@ def analyse(
         controls=tuple(controls(unseen, cohorts, protocol)),
         stratified=tuple(stratified(unseen, cohorts, protocol)),
         added_values=tuple(added_values(unseen, cohorts, protocol)),
+        unused_covariates=tuple(unused_covariates(unseen, cohorts, protocol)),
         baseline=characteristics,
         baseline_differences=differences,
         flow=flow,

@@ -15,9 +15,9 @@ from tapfm_eval.analysis.panels import Floats, Panel, generator, lead_arm, studi
 from tapfm_eval.analysis.subgroups import UNKNOWN, is_number, known_text, levels_of
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.protocol.schema import Protocol
-from tapfm_eval.results import AddedValueResult, ControlResult, StratifiedResult
+from tapfm_eval.results import AddedValueResult, ControlResult, StratifiedResult, UnusedCovariate
 
-TECHNICAL = ("site", "scanner", "mpp", "specimen")  # where and how a slide was made
+TECHNICAL = ("site", "country", "scanner", "mpp", "specimen")  # where and how a slide was made
 CLINICAL = ("age", "sex", "stage", "smoking")  # what a clinician knows without the slide
 MAX_CATEGORIES = 100  # a covariate of more categories names patients rather than groups
 
@@ -93,17 +93,40 @@ def _assessed(
             yield panel, target
 
 
+def unused_covariates(
+    panels: Sequence[Panel], cohorts: Mapping[str, Cohort], protocol: Protocol
+) -> Iterator[UnusedCovariate]:
+    """The covariates that no control and no stratum could be made of, and why."""
+    for panel in panels:
+        for name in _wanted(protocol):
+            reason = _why_not(cohorts[panel.cohort], name, panel)
+            if reason is not None:
+                yield UnusedCovariate(name, panel.cohort, panel.split, reason)
+
+
+def _wanted(protocol: Protocol) -> list[str]:
+    """The technical, clinical and subgroup covariates."""
+    return list(dict.fromkeys((*TECHNICAL, *CLINICAL, *protocol.analysis.subgroups)))
+
+
 def _recorded(cohort: Cohort, panel: Panel, protocol: Protocol) -> list[str]:
-    """The technical, clinical and subgroup covariates that the cohort records and that differ between its patients."""
-    found = []
-    for name in dict.fromkeys((*TECHNICAL, *CLINICAL, *protocol.analysis.subgroups)):
-        if name in cohort.covariates:
-            known, text = known_text(_values(cohort, name, panel))
-            if len(np.unique(text[known])) > 1 and (
-                is_number(_values(cohort, name, panel)) or len(np.unique(text[known])) <= MAX_CATEGORIES
-            ):
-                found.append(name)
-    return found
+    """Those that the cohort records and that differ between its patients."""
+    return [name for name in _wanted(protocol) if _why_not(cohort, name, panel) is None]
+
+
+def _why_not(cohort: Cohort, name: str, panel: Panel) -> str | None:
+    if name not in cohort.covariates:
+        return "not recorded"
+    values = _values(cohort, name, panel)
+    known, text = known_text(values)
+    found = len(np.unique(text[known]))
+    if found == 0:
+        return "known of none of these patients"
+    if found == 1:
+        return "one value among these patients"
+    if found > MAX_CATEGORIES and not is_number(values):
+        return f"more than {MAX_CATEGORIES} categories, which name patients rather than groups"
+    return None
 
 
 def _values(cohort: Cohort, name: str, panel: Panel) -> "pd.Series[str]":

@@ -41,6 +41,7 @@ from tapfm_eval.results import (
     SubgroupResult,
     TriageResult,
     UnitResult,
+    UnusedCovariate,
 )
 from tapfm_eval.statistics.records import Comparison, Estimate
 from tapfm_eval.statistics.reliability import ReliabilityBin
@@ -228,6 +229,7 @@ def example_inputs(
             for target in targets[:3]
             for name in ("site", "smoking", "TP53")
         ),
+        unused_covariates=(UnusedCovariate("scanner", "tcga-luad", "test", "not recorded"),),
         added_values=tuple(
             AddedValueResult(
                 ("age", "sex", "stage", "smoking"),

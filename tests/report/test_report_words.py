@@ -147,3 +147,25 @@ def test_the_checklist_says_which_section_and_leaves_the_availability_of_code_to
     assert [row[0].text for row in left.rows if "18f" in row[1].text] == [
         "Availability of data, analytical code and trained models"
     ]
+
+
+def test_covariates_that_were_not_looked_at_are_named_with_their_reasons() -> None:
+    """The golden study records site, sex, age, stage and smoking; nothing varies or is recorded of the others."""
+    text = section_text(build_content(golden_inputs()), "confounding")
+    assert "Not looked at, and so not ruled out" in text
+    assert "home · test. country, scanner, scan, µm/px, specimen: not recorded." in text
+
+
+def test_a_study_without_any_covariate_says_so() -> None:
+    inputs = golden_inputs()
+    results = replace(inputs.results, controls=(), stratified=(), added_values=())
+    text = section_text(build_content(replace(inputs, results=results)), "confounding")
+    assert "not recorded" in text
+
+
+def test_the_heterogeneity_of_a_covariate_stands_once_for_each_target() -> None:
+    for group in table(build_content(golden_inputs()), "subgroups").groups:
+        for target in {row[0].text for row in group.rows}:
+            shown = [row[5].text for row in group.rows if row[0].text == target]
+            assert shown[0] != ""
+            assert set(shown[1:]) <= {""}

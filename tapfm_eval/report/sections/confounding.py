@@ -2,9 +2,18 @@
 
 import math
 
-from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Section, Table
+from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Figure, Paragraph, Section, Table
 from tapfm_eval.report.drawings import ForestGroup
-from tapfm_eval.report.numbers import count_cell, estimate_cell, events_cell, number_cell, p_cell, text_cell, visible
+from tapfm_eval.report.numbers import (
+    count_cell,
+    covariate_name,
+    estimate_cell,
+    events_cell,
+    number_cell,
+    p_cell,
+    text_cell,
+    visible,
+)
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.results import AddedValueResult, ControlResult, StratifiedResult
@@ -13,9 +22,9 @@ _ALONE = 1  # colour of covariates without a score
 
 
 def confounding_section(scope: Scope) -> Section | None:
-    """Negative controls, strata and added value of the accent arm; None where no covariate was recorded."""
+    """Negative controls, strata and added value of the accent arm, and of which covariates there are none."""
     results = scope.inputs.results
-    if not (results.controls or results.stratified or results.added_values):
+    if not (results.controls or results.stratified or results.added_values or results.unused_covariates):
         return None
     blocks: list[Block] = [
         Paragraph(
@@ -26,6 +35,8 @@ def confounding_section(scope: Scope) -> Section | None:
             "p values are not adjusted."
         )
     ]
+    if results.unused_covariates:
+        blocks.append(_unused(scope))
     if results.controls:
         for part in scope.parts(results.controls, splits=("test", "external")):
             blocks += _figures(scope, part)
@@ -37,8 +48,22 @@ def confounding_section(scope: Scope) -> Section | None:
     return Section("confounding", "Confounding", tuple(blocks))
 
 
+def _unused(scope: Scope) -> Bullets:
+    """Where nothing could be asked, and so nothing was ruled out."""
+    results = scope.inputs.results.unused_covariates
+    lines = []
+    for part in scope.parts(results):
+        own = [r for r in results if Part(r.cohort, r.split) == part]
+        told = [
+            f"{', '.join(covariate_name(r.variable) for r in own if r.reason == reason)}: {reason}"
+            for reason in dict.fromkeys(r.reason for r in own)
+        ]
+        lines.append(visible(f"{part.cohort} · {part.split}. {'; '.join(told)}."))
+    return Bullets(tuple(lines), "Not looked at, and so not ruled out")
+
+
 def _alone(covariates: tuple[str, ...]) -> str:
-    return f"{', '.join(covariates)} alone"
+    return f"{', '.join(map(covariate_name, covariates))} alone"
 
 
 def _figures(scope: Scope, part: Part) -> list[Figure]:
@@ -71,7 +96,7 @@ def _controls(scope: Scope) -> Table:
     def row(result: ControlResult) -> tuple[Cell, ...]:
         return (
             text_cell(result.target),
-            text_cell(", ".join(result.covariates)),
+            text_cell(", ".join(map(covariate_name, result.covariates))),
             events_cell(result.auroc.positives, result.auroc.n),
             estimate_cell(result.auroc, scope.decimals),
             text_cell(result.auroc.method),
@@ -102,7 +127,7 @@ def _strata(scope: Scope) -> Table:
     def row(result: StratifiedResult) -> tuple[Cell, ...]:
         return (
             text_cell(result.target),
-            text_cell(result.variable),
+            text_cell(covariate_name(result.variable)),
             events_cell(result.crude.positives, result.crude.n),
             count_cell(result.missing),
             estimate_cell(result.crude, scope.decimals),
@@ -136,7 +161,7 @@ def _added(scope: Scope) -> Table:
     def row(result: AddedValueResult) -> tuple[Cell, ...]:
         return (
             text_cell(result.target),
-            text_cell(", ".join(result.covariates)),
+            text_cell(", ".join(map(covariate_name, result.covariates))),
             events_cell(result.log_odds.positives, result.log_odds.n),
             estimate_cell(result.log_odds, 2),
             number_cell(result.chi_squared, 1) if not math.isnan(result.chi_squared) else Cell("–", (math.nan,)),

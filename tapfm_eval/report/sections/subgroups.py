@@ -1,10 +1,12 @@
 """Whether discrimination differs between kinds of patients."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import ForestGroup
-from tapfm_eval.report.numbers import estimate_cell, events_cell, p_cell, p_text, text_cell, visible
+from tapfm_eval.report.numbers import covariate_name, estimate_cell, events_cell, p_cell, p_text, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.results import SubgroupResult
@@ -52,7 +54,7 @@ def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
         tested = "" if math.isnan(p) else f" (heterogeneity p = {p_text(p)})".replace("= <", "< ").replace("= >", "> ")
         groups.append(
             ForestGroup(
-                f"{visible(variable)}{tested}",
+                f"{visible(covariate_name(variable))}{tested}",
                 tuple(forest_row(scope, result.level, result.auroc, 0) for result in levels),
             )
         )
@@ -72,11 +74,14 @@ def _table(scope: Scope) -> Table:
     results = scope.inputs.results.subgroups
     groups = tuple(
         RowGroup(
-            f"{visible(variable)} · {part.title}",
-            tuple(
-                _row(scope, result)
-                for result in results
-                if (result.variable, result.cohort, result.split) == (variable, part.cohort, part.split)
+            f"{visible(covariate_name(variable))} · {part.title}",
+            _rows(
+                scope,
+                [
+                    result
+                    for result in results
+                    if (result.variable, result.cohort, result.split) == (variable, part.cohort, part.split)
+                ],
             ),
         )
         for variable in dict.fromkeys(result.variable for result in results)
@@ -96,16 +101,27 @@ def _table(scope: Scope) -> Table:
         groups,
         group_name="variable_and_part",
         note="Exploratory: p values are not adjusted, and a subgroup without a difference may be too small to show "
-        "one. The p value belongs to the covariate, over its estimable levels.",
+        "one. The p value is of all levels of the covariate for that target and stands beside the first; a dash there: "
+        f"fewer than two levels could be compared.{scope.compared_note}",
     )
 
 
-def _row(scope: Scope, result: SubgroupResult) -> tuple[Cell, ...]:
+def _rows(scope: Scope, results: Sequence[SubgroupResult]) -> tuple[tuple[Cell, ...], ...]:
+    """The levels of one covariate; its p value once for each target."""
+    told: set[str] = set()
+    rows = []
+    for result in results:
+        rows.append(_row(scope, result, with_p=result.target not in told))
+        told.add(result.target)
+    return tuple(rows)
+
+
+def _row(scope: Scope, result: SubgroupResult, *, with_p: bool) -> tuple[Cell, ...]:
     return (
         text_cell(result.target),
         text_cell(result.arm),
         text_cell(result.level),
         events_cell(result.auroc.positives, result.auroc.n),
         estimate_cell(result.auroc, scope.decimals),
-        p_cell(result.heterogeneity_p),
+        p_cell(result.heterogeneity_p) if with_p else replace(p_cell(result.heterogeneity_p), text=""),
     )
