@@ -12,6 +12,7 @@ from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.cohort.locate import SlideSearch, find_slides, regions_sha256
 from tapfm_eval.errors import InputError, Problem, ProtocolError, SlideError
 from tapfm_eval.locks import take_in_turn
+from tapfm_eval.methods.recipe import recipe_sha256, resolve_recipe
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_sha256, read_protocol
 from tapfm_eval.protocol.lock import (
@@ -345,6 +346,7 @@ def _hashes(protocol: Protocol, cohorts: Mapping[str, Cohort], weights: Mapping[
     found = {"protocol": protocol_sha256(protocol)}
     for arm in protocol.arms:
         found[f"card {arm.backbone}"] = card_sha256(CARDS[arm.backbone])
+        found[f"recipe {arm.id}"] = recipe_sha256(resolve_recipe(protocol, arm))
     for name, cohort in cohorts.items():
         found[f"manifest {name}"] = cohort.manifest.sha256
         if cohort.split is not None:

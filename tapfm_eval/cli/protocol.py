@@ -20,6 +20,7 @@ def protocol_show(
 ) -> None:
     """Print the resolved protocol, every default written out."""
     from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.methods.recipe import recipe_words, resolve_recipe
     from tapfm_eval.protocol.load import protocol_sha256, protocol_yaml, read_protocol
 
     read = read_protocol(protocol, backbones=CARDS)
@@ -29,6 +30,9 @@ def protocol_show(
         typer.echo(f"{read.id} {read.version}  sha256 {protocol_sha256(read)}")
     else:
         typer.echo(f"# sha256 {protocol_sha256(read)}\n{protocol_yaml(read)}", nl=False)
+        typer.echo("# What `training` comes to, arm by arm:")
+        for arm in read.arms:
+            typer.echo(f"#   {arm.id}: {{{recipe_words(resolve_recipe(read, arm))}}}")
 
 
 @protocol_app.command("diff", epilog="Example: `tapfm-eval protocol diff protocols/luad.yaml protocols/blca.yaml`")
@@ -39,20 +43,9 @@ def protocol_diff(
     quiet: Quiet = False,
 ) -> None:
     """Print every key that two resolved protocols state differently. Exit code 0 if there is none, 1 if there are."""
-    from tapfm_eval.backbones.cards import CARDS
-    from tapfm_eval.errors import InputError, Problem
-    from tapfm_eval.protocol.diff import protocol_difference
-    from tapfm_eval.protocol.load import read_protocol
+    from tapfm_eval import api
 
-    read, problems = [], list[Problem]()
-    for path in (first, second):
-        try:
-            read.append(read_protocol(path, backbones=CARDS))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(dict.fromkeys(problems))
-    found = protocol_difference(*read)
+    found = api.protocol_diff(first, second)
     if as_json:
         rows = [{"key": one.key, "a": one.first, "b": one.second} for one in found]
         content = {"format": "tapfm-eval/protocol-diff/1", "a": str(first), "b": str(second), "differences": rows}

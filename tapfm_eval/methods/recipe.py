@@ -1,6 +1,8 @@
 """The resolved training recipe of an arm: preset, then the protocol's departures, then the arm's own."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 
 from tapfm_eval.protocol.schema import Arm, Protocol, TrainingChanges
 
@@ -74,3 +76,17 @@ def resolve_recipe(protocol: Protocol, arm: Arm) -> Recipe:
     if arm.aggregator != "tapfm":
         values["lambda_attention"] = 0.0
     return Recipe(**values)
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Hash of a resolved recipe: a preset that comes to other numbers is another study."""
+    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def recipe_words(recipe: Recipe) -> str:
+    """The recipe on a line, in the protocol's own words.
+
+    >>> recipe_words(Recipe(20, 1e-6, 1e-5, 1e-4, 10, 2, 0.1, 1.0, 0.1, True, 0.0, True, 16, True, False))[:46]
+    'epochs: 20, lr_backbone: 1e-06, lr_aggregator:'
+    """
+    return ", ".join(f"{name}: {json.dumps(value)}" for name, value in asdict(recipe).items())

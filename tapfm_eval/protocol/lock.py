@@ -10,7 +10,7 @@ from tapfm_eval.errors import Problem, ProtocolError
 from tapfm_eval.rundir import LOOKED
 
 FORMAT = "tapfm-eval/lock/1"
-_COMPARED = ("protocol", "manifest ", "split ", "card ")  # kinds of hashes that a version stands for
+_COMPARED = ("protocol", "manifest ", "split ", "card ", "recipe ")  # kinds of hashes that a version stands for
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 12  # digits of a hash in a message
 
@@ -21,7 +21,7 @@ class Lock:
 
     id: str
     version: str
-    sha256: Mapping[str, str]  # `protocol`, `manifest COHORT`, `split COHORT`, `card BACKBONE` -> hash
+    sha256: Mapping[str, str]  # `protocol`, `manifest COHORT`, `split COHORT`, `card BACKBONE`, `recipe ARM` -> hash
 
 
 @dataclass(frozen=True, slots=True)

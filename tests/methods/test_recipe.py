@@ -1,10 +1,20 @@
 """The recipe of an arm: the paper's, then the protocol's departures, then the arm's own; nothing else."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tapfm_eval.methods.recipe import Recipe, paper_recipe, resolve_recipe, states_micro_batch
+from tapfm_eval.methods.recipe import (
+    Recipe,
+    paper_recipe,
+    recipe_sha256,
+    recipe_words,
+    resolve_recipe,
+    states_micro_batch,
+)
 from tapfm_eval.protocol.schema import Arm, Protocol
 
 BASE: dict[str, Any] = {
@@ -28,6 +38,21 @@ def test_the_preset_is_the_papers() -> None:
     assert (tapfm.label_smoothing, tapfm.layer_norm, tapfm.augment) == (0.1, True, True)
     assert recipe({"aggregator": "abmil"}).epochs == 50
     assert recipe({"aggregator": "abmil"}).lambda_attention == 0
+
+
+def test_the_docs_print_the_preset() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    arms = [recipe({}), recipe({"aggregator": "abmil"}), recipe({"aggregator": "abmil", "adapt": "frozen"})]
+    for name in Recipe.__dataclass_fields__:
+        assert f"| `{name}` | " + " | ".join(json.dumps(getattr(arm, name)) for arm in arms) + " |" in text
+    assert recipe({"adapt": "frozen"}).epochs == 20
+
+
+def test_a_recipe_of_other_numbers_has_another_hash_and_its_line_is_yaml() -> None:
+    one, other = recipe({}), recipe({"training": {"epochs": 21}})
+    assert recipe_sha256(one) != recipe_sha256(other)
+    assert recipe_sha256(one) == recipe_sha256(recipe({}))
+    assert yaml.safe_load(f"{{{recipe_words(other)}}}")["epochs"] == 21
 
 
 def test_an_arms_own_setting_wins_over_the_protocols_and_that_over_the_preset() -> None:

@@ -10,6 +10,7 @@ from tapfm_eval import preparation
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.splits import write_split
 from tapfm_eval.errors import InputError, ProtocolError
+from tapfm_eval.methods import recipe
 from tapfm_eval.preparation import RunOptions, lock_protocol, prepare_run
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.lock import (
@@ -39,7 +40,7 @@ targets: {GENE: {}}
 arms:
   - {id: a, backbone: uni, aggregator: abmil, adapt: frozen}
 """
-NAMES = ("card uni", "manifest ours", "manifest theirs", "protocol", "split ours")
+NAMES = ("card uni", "manifest ours", "manifest theirs", "protocol", "recipe a", "split ours")
 
 
 @pytest.fixture
@@ -138,6 +139,15 @@ def test_a_card_that_changes_what_a_number_means_breaks_the_lock(
     monkeypatch.setattr(preparation, "CARDS", {**CARDS, "uni": other})
     (said,) = refusals(study, tmp_path / "reports")
     assert said.startswith("card uni, locked as small 1.0.0")
+
+
+def test_a_preset_that_comes_to_other_numbers_breaks_the_lock(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_protocol(study, tmp_path / "reports")
+    monkeypatch.setattr(recipe, "PAPER_EPOCHS_OTHERS", 40)
+    (said,) = refusals(study, tmp_path / "reports")
+    assert said.startswith("recipe a, locked as small 1.0.0")
 
 
 @pytest.mark.parametrize("what", ["protocol", "manifest theirs", "split ours"])
