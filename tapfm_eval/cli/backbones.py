@@ -8,7 +8,6 @@ import typer
 from tapfm_eval.cli.messages import AsJson, Quiet, print_json
 
 if TYPE_CHECKING:
-    from tapfm_eval.backbones.cards import BackboneCard
     from tapfm_eval.backbones.check import BackboneCheck
 
 backbones_app = typer.Typer(help="Look at backbones, check that they load, fetch weights.", no_args_is_help=True)
@@ -54,14 +53,9 @@ def backbones_check(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Those that do not load alone.")] = False,
 ) -> None:
     """Build networks and load their weights; says what stands in the way. Ends at once without a network."""
-    from tapfm_eval.backbones.cards import CARDS
-    from tapfm_eval.backbones.check import check_backbone
-    from tapfm_eval.errors import InputError, Problem
+    from tapfm_eval import api
 
-    if name is None and weights is not None:
-        raise InputError(Problem("--weights", "the name of the backbone too", "none", "Write `check NAME --weights`."))
-    cards = list(CARDS.values()) if name is None else [_card(name)]
-    checks = [check_backbone(card, weights=weights, ask_hub=name is not None) for card in cards]
+    checks = list(api.backbones_check(name, weights=weights))
     if as_json or not quiet or any(check.problem for check in checks):
         _print_checks([check for check in checks if check.problem] if quiet else checks, as_json=as_json)
     if any(check.problem for check in checks):
@@ -76,31 +70,17 @@ def backbones_fetch(
     quiet: Quiet = False,
 ) -> None:
     """Bring a backbone's weights to a folder, checked, for nodes without a network."""
-    card = _card(name)
-    from tapfm_eval.backbones.check import fetch_weights
+    from tapfm_eval import api
     from tapfm_eval.rundir import sha256_file
 
-    path = fetch_weights(card, to)
+    path = api.backbones_fetch(name, to)
     if as_json:
-        print_json({"format": "tapfm-eval/fetched/1", "backbone": card.name, "path": str(path),
+        print_json({"format": "tapfm-eval/fetched/1", "backbone": name, "path": str(path),
                     "sha256": sha256_file(path)})  # fmt: skip
         return
     typer.echo(f"{path}  sha256 {sha256_file(path)}")
     if not quiet:
-        typer.echo(f"Run with --weights {card.name}={path}", err=True)
-
-
-def _card(name: str) -> "BackboneCard":
-    from difflib import get_close_matches
-
-    from tapfm_eval.backbones.cards import CARDS
-    from tapfm_eval.errors import InputError, Problem
-
-    if name not in CARDS:
-        close = get_close_matches(name, CARDS, 1)
-        remedy = f"Did you mean `{close[0]}`?" if close else "`tapfm-eval backbones list` prints them."
-        raise InputError(Problem("NAME", "a backbone", repr(name), remedy))
-    return CARDS[name]
+        typer.echo(f"Run with --weights {name}={path}", err=True)
 
 
 def _print_checks(checks: "list[BackboneCheck]", *, as_json: bool) -> None:

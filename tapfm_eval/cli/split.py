@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.messages import print_json
 from tapfm_eval.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from tapfm_eval.cohort.split_maker import Shares, SplitPlan
+    from tapfm_eval.cohort.split_maker import SplitPlan
 
 EXAMPLE = "Example: `tapfm-eval split cohorts/tcga-luad/manifest.csv --targets EGFR,KRAS --out split.csv`"
-SCHEMES = ("holdout", "kfold", "site-preserved")
 
 
 def split(
@@ -32,66 +32,38 @@ def split(
 ) -> None:
     """Split a cohort by patient, balanced on labels, site size and scan resolution; print the imbalance; audit it."""
     import json
-    import tempfile
 
-    from tapfm_eval.audit.audit import audit_manifest
+    from tapfm_eval import api
     from tapfm_eval.audit.findings import audit_content, standing_errors
-    from tapfm_eval.audit.gather import gather_manifest
     from tapfm_eval.cli.audit import show_findings
-    from tapfm_eval.cohort.manifest import read_manifest
-    from tapfm_eval.cohort.split_maker import SCHEMES as KNOWN
-    from tapfm_eval.cohort.split_maker import split_manifest
-    from tapfm_eval.cohort.splits import write_split
-    from tapfm_eval.rundir import write_bytes
 
-    names = list(dict.fromkeys(name.strip() for name in targets.split(",") if name.strip()))
-    chosen = next((known for known in KNOWN if known == scheme), None)
-    problems = []
-    if chosen is None:
-        problems.append(Problem("--scheme", " or ".join(SCHEMES), repr(scheme), "Choose one of them."))
-    if not names:
-        problems.append(Problem("--targets", "at least one label column", repr(targets), "Name it: --targets EGFR."))
-    if out.exists():
-        problems.append(
-            Problem(
-                f"--out {out}", "a file that is not there yet", "an existing one", "Give another name, or delete it."
-            )
-        )
-    parts = _shares(shares, problems)
-    if problems or chosen is None:
-        raise InputError(problems)
-    plan = split_manifest(
-        read_manifest(manifest, manifest.stem),
-        {name: name for name in names},
-        scheme=chosen, seed=seed, folds=folds, shares=parts, min_per_class=min_per_class,
+    names = [name.strip() for name in targets.split(",") if name.strip()]
+    made = api.split(
+        manifest, out, targets=names, scheme=scheme, folds=folds, seed=seed, shares=_shares(shares),
+        min_per_class=min_per_class,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        write_split(Path(folder) / "split.csv", plan.table, plan.meta)
-        write_bytes(out, (Path(folder) / "split.csv").read_bytes())
-    findings = [f for f in audit_manifest(gather_manifest(manifest, out, names)) if f.severity != "note"]
+    plan, findings = made.plan, made.findings
     if as_json:
         blocks = json.loads(plan.imbalance.to_json(orient="records"))
         content = {"format": "tapfm-eval/split-made/1", "split": str(out), "blocks": blocks,
                    "shortfalls": list(plan.shortfalls), "audit": audit_content(findings, {})}  # fmt: skip
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     else:
         if not quiet:
-            _show_plan(plan, names)
+            _show_plan(plan, list(dict.fromkeys(names)))
         show_findings(findings, {}, quiet=quiet)
         typer.echo(f"Split: {out}")
     if standing_errors(findings, ()):
         raise typer.Exit(1)
 
 
-def _shares(text: str, problems: list[Problem]) -> "Shares | None":
-    from tapfm_eval.cohort.split_maker import Shares
-
+def _shares(text: str) -> tuple[float, float, float]:
     try:
         train, validation, test = (float(part) for part in text.split(","))
     except ValueError:
-        problems.append(Problem("--shares", "three numbers that sum to 1", repr(text), "Write 0.6,0.2,0.2."))
-        return None
-    return Shares(train, validation, test)
+        remedy = "Write 0.6,0.2,0.2."
+        raise InputError(Problem("--shares", "three numbers that sum to 1", repr(text), remedy)) from None
+    return train, validation, test
 
 
 def _show_plan(plan: "SplitPlan", targets: list[str]) -> None:
