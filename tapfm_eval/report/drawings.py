@@ -133,6 +133,7 @@ class PictureRow:
     overviews: tuple[Picture, ...]  # the tissue, then the same with its tiles coloured
     strongest: tuple[Picture, ...]
     weakest: tuple[Picture, ...]
+    wide_mm: float = 0.0  # width of the overviews; 0 where it is not known, and no scale bar is drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ ACCENT = "#0b5c8f"
 # on a dark ground; a test computes it. Whoever sees no colour at all has dashes and shapes.
 ARM_COLOURS = (ACCENT, "#8e3a25", "#248860", "#c26c96", "#98871c", "#3a9cd2")
 WEIGHTS = ((226, 236, 245), (11, 92, 143), (6, 33, 56))  # red, green, blue of the least, middle and most weight
+WEIGHT_OPACITY = 0.6  # of the colour over the tissue in grey, which shows through
+TISSUE_GREY = 208  # of tissue as it lies under the colours, on the whole
+FRAME = "#f2902a"  # round the tiles of most weight; seen on every colour of the scale
 LINE_STYLES = ((), (5.0, 1.5), (1.3, 1.3), (5.0, 1.3, 1.3, 1.3))  # on and off, in line widths
 MARKERS = ("s", "o", "D", "^", "v", "p")  # one for each colour; hollow where the colours come again
 
@@ -34,4 +37,14 @@ def weight_colour(share: float) -> tuple[int, int, int]:
     """
     low, high, at = (*WEIGHTS[:2], 2 * share) if share < 0.5 else (*WEIGHTS[1:], 2 * share - 1)
     red, green, blue = (round(a + (b - a) * at) for a, b in zip(low, high, strict=True))
+    return red, green, blue
+
+
+def blended(colour: tuple[int, int, int], grey: int) -> tuple[int, int, int]:
+    """The colour as it looks over tissue of this grey.
+
+    >>> blended((11, 92, 143), 208)
+    (90, 138, 169)
+    """
+    red, green, blue = (round(WEIGHT_OPACITY * part + (1 - WEIGHT_OPACITY) * grey) for part in colour)
     return red, green, blue

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from tapfm_eval.errors import RunError, SlideError
 from tapfm_eval.methods.attention_store import TileAttention, attention_path, read_attention
-from tapfm_eval.report.palette import ARM_COLOURS, weight_colour
+from tapfm_eval.report.palette import FRAME, WEIGHT_OPACITY, weight_colour
 from tapfm_eval.report.pictures import FOLDER, LIST, CasePictures, Picture, picture, picture_files, pictures_json
 from tapfm_eval.results import CaseResult
 from tapfm_eval.rundir import RunFolder, write_bytes, write_text
@@ -24,7 +24,6 @@ from tapfm_eval.slides.tiles import TileGrid
 SHOWN_TILES = 4  # strongest, and as many weakest
 THUMBNAIL_PX, TILE_PX = 420, 112
 QUALITY = 85  # of JPEG
-_FRAME = ARM_COLOURS[1]
 _FRAME_PX = 7  # least edge of the frame round a strong tile
 
 
@@ -155,19 +154,22 @@ def _drawn(
 def _overlay(
     thumbnail: NDArray[np.uint8], grid: TileGrid, order: NDArray[np.int64], strongest: NDArray[np.int64]
 ) -> Image.Image:
-    """The tissue in grey, each tile in the colour of its rank, the strongest framed."""
+    """The tissue in pale grey under the colours of its tiles' ranks, the strongest framed."""
     grey = np.asarray(Image.fromarray(thumbnail).convert("L"), dtype=np.float64)
-    image = Image.fromarray((0.45 * grey + 0.55 * 255).astype(np.uint8)).convert("RGB")
-    draw = ImageDraw.Draw(image)
-    scale = image.width / grid.width
+    tissue = Image.fromarray((0.6 * grey + 0.4 * 255).astype(np.uint8)).convert("RGB")
+    colours = tissue.copy()
+    paint = ImageDraw.Draw(colours)
+    scale = tissue.width / grid.width
     size = grid.plan.tile_px0 * scale
     for rank, i in enumerate(order):
         x, y = (float(value) * scale for value in grid.xy0[i])
-        draw.rectangle(_box(x, y, size), fill=weight_colour(rank / max(1, len(order) - 1)))
+        paint.rectangle(_box(x, y, size), fill=weight_colour(rank / max(1, len(order) - 1)))
+    image = Image.blend(tissue, colours, WEIGHT_OPACITY)
+    draw = ImageDraw.Draw(image)
     for i in strongest:
         x, y = (float(value) * scale for value in grid.xy0[i])
         grown = max(0.0, _FRAME_PX - size) / 2
-        draw.rectangle(_box(x - grown, y - grown, max(size, _FRAME_PX)), outline=_FRAME, width=2)
+        draw.rectangle(_box(x - grown, y - grown, max(size, _FRAME_PX)), outline=FRAME, width=2)
     return image
 
 

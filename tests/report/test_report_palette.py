@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tapfm_eval.report.figures.sheet import dashes_of, marker_of
-from tapfm_eval.report.palette import ARM_COLOURS, DARK_TWINS, INK
+from tapfm_eval.report.palette import ARM_COLOURS, DARK_TWINS, FRAME, INK, TISSUE_GREY, blended, weight_colour
 
 LEAST = 12.0
 # Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1.0, linear RGB
@@ -90,6 +90,14 @@ def test_arms_can_be_told_apart_by_colour_blind_readers(sight: str, theme: str) 
     for one, other in combinations(colours, 2):
         seen = ciede2000(*(lab(SIGHT[sight] @ linear(colour)) for colour in (one, other)))
         assert seen >= LEAST, (one, other, seen)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_frames_are_seen_on_every_colour_of_the_heatmap(sight: str) -> None:
+    for share in np.linspace(0, 1, 22):
+        under = "#" + "".join(f"{part:02x}" for part in blended(weight_colour(float(share)), TISSUE_GREY))
+        seen = ciede2000(*(lab(SIGHT[sight] @ linear(colour)) for colour in (FRAME, under)))
+        assert seen >= 20, (under, seen)
 
 
 def test_arms_stand_out_from_the_ground() -> None:

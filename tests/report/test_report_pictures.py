@@ -40,24 +40,28 @@ def store(root: Path) -> Path:
 def test_the_figure_embeds_every_picture_as_it_is_and_the_same_each_time() -> None:
     content = build_content(example_inputs())
     figures = [figure for figure in content.figures if isinstance(figure.drawing, PictureSheet)]
-    assert [figure.id for figure in figures] == ["heatmaps-EGFR", "heatmaps-KRAS"]
-    for figure in figures:
+    assert [figure.id for figure in figures] == [
+        f"heatmaps-{target}-{calls}" for target in ("EGFR", "KRAS") for calls in ("right", "wrong")
+    ]
+    for figure, drawn in zip(figures, (2, 1) * 2, strict=True):  # one of four slides could not be read
         assert isinstance(figure.drawing, PictureSheet)
         svg = draw(figure.drawing)
         found = [base64.b64decode(text) for text in re.findall(r"data:image/jpeg;base64,([^\"]+)\"", svg)]
         rows = figure.drawing.rows
         shown = [p.data for row in rows for p in (*row.overviews, *row.strongest, *row.weakest)]
         assert found == shown
-        assert len(shown) == 3 * (2 + 8)  # one of four slides could not be read
+        assert len(shown) == drawn * (2 + 8)
         assert draw(figure.drawing) == svg
 
 
 def test_every_slide_is_told_in_words_with_what_its_call_means() -> None:
-    figure = next(f for f in build_content(example_inputs()).figures if f.id == "heatmaps-EGFR")
+    figures = {figure.id: figure for figure in build_content(example_inputs()).figures}
+    figure = figures["heatmaps-EGFR-right"]
     assert "True positive, case 4 (mutated, called mutated): score 0.62, threshold 0.31; 1,432 tiles, half of the " \
         "weight on 71; slide 21 × 14 mm." in figure.alt  # fmt: skip
-    assert "False negative, case 2 (mutated, called not mutated): not shown: the slide cannot be read." in figure.alt
-    assert "Each tile is 112 µm wide" in figure.caption
+    wrong = figures["heatmaps-EGFR-wrong"].alt
+    assert "False negative, case 2 (mutated, called not mutated): not shown: the slide cannot be read." in wrong
+    assert "Tiles are 112 µm wide" in figure.caption
 
 
 def test_patients_are_numbered_unless_their_ids_are_asked_for() -> None:
@@ -82,13 +86,14 @@ def test_hostile_ids_are_text_in_the_picture_and_its_words() -> None:
     first, picture = inputs.results.cases[0], inputs.pictures[0]
     cases = (replace(first, patient_id=hostile), *inputs.results.cases[1:])
     changed = replace(with_results(inputs, cases=cases), pictures=(replace(picture, patient_id=hostile),))
-    figure = next(f for f in build_content(changed, show_ids=True).figures if f.id == "heatmaps-EGFR")
+    figure = next(f for f in build_content(changed, show_ids=True).figures if f.id == "heatmaps-EGFR-right")
     svg = draw(figure.drawing)
     assert "<script>" not in svg
     assert svg.count("</svg>") == 1
     assert "&lt;script&gt;" in svg
     assert "[U+202E]" in figure.alt
     assert svg.count("<image ") == 10
+    assert ">5 mm</text>" in svg  # the slide is 21 mm wide, and a scale bar at most two fifths of it
 
 
 def test_a_run_without_pictures_says_so_and_still_names_whom_it_would_show() -> None:

@@ -9,14 +9,16 @@ from matplotlib.figure import Figure
 
 from tapfm_eval.report.drawings import PictureRow, PictureSheet
 from tapfm_eval.report.figures.sheet import WIDTH, sheet
-from tapfm_eval.report.fitting import SMALL, fitted
+from tapfm_eval.report.fitting import SMALL, fitted, width_of
 from tapfm_eval.report.palette import HAIRLINE, INK, MUTED
 from tapfm_eval.report.pictures import Picture
 
-_OVERVIEW, _GAP = 110.0, 6.0  # edge of the box of a whole slide; space beside it
-_TILE, _TILE_GAP, _TILES_LEFT = 50.0, 3.0, 250.0
-_HEADER, _TITLE, _SPACE, _FOOT = 22.0, 22.0, 14.0, 22.0
-_ROW, _BARE_ROW = _TITLE + _OVERVIEW + _SPACE, _TITLE + _SPACE  # with and without pictures
+_OVERVIEW, _HIGH, _GAP = 118.0, 91.0, 8.0  # box of a whole slide, and the space beside it
+_TILE, _TILE_GAP, _TILES_LEFT = 42.5, 3.0, 270.0
+_HEADER, _TITLE, _SPACE = 21.0, 22.0, 17.0  # two figures of two slides share a page
+_BARS_MM = (20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)  # a scale bar is as long as one of these
+_FINE = 6.6
+_ROW, _BARE_ROW = _TITLE + _HIGH + _SPACE, _TITLE + _SPACE  # with and without pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Placed:
 def picture_figure(drawing: PictureSheet) -> tuple[Figure, tuple[Placed, ...]]:
     """The words of the sheet, and where the pictures go."""
     heights = [_ROW if row.overviews else _BARE_ROW for row in drawing.rows]
-    height = _HEADER + sum(heights) + _FOOT
+    height = _HEADER + sum(heights)
     figure, axes = sheet(height)
     placed: list[Placed] = []
     for x, header in zip((0.0, _OVERVIEW + _GAP, _TILES_LEFT), drawing.headers, strict=True):
@@ -41,7 +43,7 @@ def picture_figure(drawing: PictureSheet) -> tuple[Figure, tuple[Placed, ...]]:
     axes.plot([0, WIDTH], [17, 17], color=HAIRLINE, lw=0.5)
     for number, row in enumerate(drawing.rows):
         placed += _row(axes, row, _HEADER + sum(heights[:number]))
-    _scale(axes, drawing, height - _FOOT + 8)
+    _scale(axes, drawing, height - 4)
     return figure, tuple(placed)
 
 
@@ -53,30 +55,47 @@ def _row(axes: Axes, row: PictureRow, top: float) -> list[Placed]:
         return []
     y = top + _TITLE
     placed = [
-        _within(picture, number * (_OVERVIEW + _GAP), y, _OVERVIEW) for number, picture in enumerate(row.overviews)
+        _within(picture, number * (_OVERVIEW + _GAP), y, _OVERVIEW, _HIGH)
+        for number, picture in enumerate(row.overviews)
     ]
+    if row.wide_mm > 0:
+        _scale_bar(axes, placed[0], row.wide_mm)
     for line, (name, tiles) in enumerate((("most", row.strongest), ("least", row.weakest))):
         at = y + line * (_TILE + 2 * _TILE_GAP)
         axes.text(_TILES_LEFT - 6, at + _TILE / 2, name, rotation=90, ha="center", va="center", size=SMALL, color=MUTED)
         placed += [
-            _within(tile, _TILES_LEFT + number * (_TILE + _TILE_GAP), at, _TILE) for number, tile in enumerate(tiles)
+            _within(tile, _TILES_LEFT + number * (_TILE + _TILE_GAP), at, _TILE, _TILE)
+            for number, tile in enumerate(tiles)
         ]
     return placed
 
 
-def _within(picture: Picture, x: float, y: float, edge: float) -> Placed:
-    """As large as fits into a square, at its top left."""
-    scale = edge / max(picture.width, picture.height)
+def _within(picture: Picture, x: float, y: float, width: float, height: float) -> Placed:
+    """As large as fits into a box, at its top left."""
+    scale = min(width / picture.width, height / picture.height)
     return Placed(picture, x, y, picture.width * scale, picture.height * scale)
 
 
+def _scale_bar(axes: Axes, overview: Placed, wide_mm: float) -> None:
+    """Under the tissue: a round length of at most two fifths of its width."""
+    length = next((mm for mm in _BARS_MM if mm <= 0.4 * wide_mm), 0.4 * wide_mm)
+    right = overview.x + overview.width * length / wide_mm
+    y = overview.y + overview.height + 5
+    axes.plot([overview.x, right], [y, y], color=INK, lw=1.2, solid_capstyle="butt")
+    axes.text(right + 4, y + 2.2, f"{length:.2g} mm", va="baseline", size=_FINE, color=MUTED)
+
+
 def _scale(axes: Axes, drawing: PictureSheet, y: float) -> None:
-    left, step = _OVERVIEW + _GAP, _OVERVIEW / len(drawing.scale)
+    """The colours between the names of their ends, as wide together as the pictures above them."""
+    least, most = (width_of(name, SMALL) for name in drawing.scale_ends)
+    left = _OVERVIEW + _GAP + least + 4
+    wide = max(20.0, _OVERVIEW - least - most - 8)
+    step = wide / len(drawing.scale)
     for number, colour in enumerate(drawing.scale):
         x = left + number * step
         axes.fill([x, x + step, x + step, x], [y - 6, y - 6, y, y], color=[value / 255 for value in colour], lw=0)
     axes.text(left - 4, y, drawing.scale_ends[0], ha="right", va="baseline", size=SMALL, color=MUTED)
-    axes.text(left + _OVERVIEW + 4, y, drawing.scale_ends[1], va="baseline", size=SMALL, color=MUTED)
+    axes.text(left + wide + 4, y, drawing.scale_ends[1], va="baseline", size=SMALL, color=MUTED)
 
 
 def with_pictures(svg: str, placed: Sequence[Placed]) -> str:

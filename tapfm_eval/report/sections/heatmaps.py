@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import PictureRow, PictureSheet
 from tapfm_eval.report.numbers import count, count_cell, counted, fixed, text_cell, visible
-from tapfm_eval.report.palette import weight_colour
+from tapfm_eval.report.palette import TISSUE_GREY, blended, weight_colour
 from tapfm_eval.report.pictures import CasePictures
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.results import CaseResult
@@ -31,13 +31,19 @@ def heatmaps_section(scope: Scope) -> Section | None:
     blocks: list[Block] = [Paragraph(_chosen(scope))]
     if scope.inputs.pictures:
         blocks.append(Paragraph(_meaning(scope)))
-        blocks += [
-            _figure(scope, target, {case: found[case] for case in cases if case.target == target}, names)
-            for target in dict.fromkeys(case.target for case in cases)
-        ]
     else:
         blocks.append(Paragraph("The run kept no pictures of its slides: this table says whom they would show."))
     blocks.append(_table(scope, found, names))
+    if scope.inputs.pictures:
+        for target in dict.fromkeys(case.target for case in cases):
+            for kind in ("right", "wrong"):
+                shown = {
+                    c: found[c]
+                    for c in cases
+                    if c.target == target and (c.call.startswith("true")) == (kind == "right")
+                }
+                if shown:
+                    blocks.append(_figure(scope, target, kind, shown, names))
     return Section("heatmaps", "Where the model looked", tuple(blocks))
 
 
@@ -67,30 +73,34 @@ def _meaning(scope: Scope) -> str:
     models = max(pictures.models for pictures in scope.inputs.pictures)
     mean = f", averaged over {models} models" if models > 1 else ""
     return (
-        "Colours rank the tiles of a slide by their share in its score, from least (pale) to most (dark); frames mark "
-        f"the tiles of most weight that stand beside it{mean}. A weight says how much of a tile went into the score. "
-        "It does not say that the tile argued for the mutation, nor that a pathologist would see anything in it."
+        "Colours lie over the tissue and rank its tiles by their share in the score, from least (pale) to most (dark); "
+        f"frames mark the tiles of most weight that stand beside it{mean}. A weight says how much of a tile went into "
+        "the score. It does not say that the tile argued for the mutation, nor that a pathologist would see anything "
+        "in it."
     )
 
 
 def _figure(
-    scope: Scope, target: str, found: Mapping[CaseResult, CasePictures | None], names: Mapping[CaseResult, str]
+    scope: Scope,
+    target: str,
+    kind: str,
+    found: Mapping[CaseResult, CasePictures | None],
+    names: Mapping[CaseResult, str],
 ) -> Figure:
     rows = tuple(_row(case, pictures, names[case]) for case, pictures in found.items())
     told = " ".join(f"{row.title}: {row.note}." for row in rows)
     tiles = next((p.tile_um for p in found.values() if p is not None and p.tissue is not None), math.nan)
-    edge = "" if math.isnan(tiles) else f" Each tile is {fixed(tiles, 0)} µm wide."
+    edge = "" if math.isnan(tiles) else f". Tiles are {fixed(tiles, 0)} µm wide"
     first = next(iter(found))
     return Figure(
-        id=f"heatmaps-{target}",
-        caption=f"{visible(target)}: tissue, weight of its tiles, and the tiles of most and of least weight, "
-        f"{Part(first.cohort, first.split).title}.{edge}",
-        alt=f"Slides for {visible(target)}, a row each: the whole slide, the same with tiles coloured by rank of "
-        f"weight, and the strongest and weakest tiles. {told}",
+        id=f"heatmaps-{target}-{kind}",
+        caption=f"{visible(target)}, {kind} calls, {Part(first.cohort, first.split).title}{edge}",
+        alt=f"Slides with {kind} calls for {visible(target)}, a row each: the whole slide, the same with tiles "
+        f"coloured by rank of weight, and the strongest and weakest tiles. {told}",
         drawing=PictureSheet(
             rows=rows,
             headers=("Tissue", "Weight of its tiles", "Tiles of most and of least weight"),
-            scale=tuple(weight_colour(shade / (_SHADES - 1)) for shade in range(_SHADES)),
+            scale=tuple(blended(weight_colour(shade / (_SHADES - 1)), TISSUE_GREY) for shade in range(_SHADES)),
             scale_ends=("least weight", "most"),
         ),
     )
@@ -108,7 +118,7 @@ def _row(case: CaseResult, pictures: CasePictures | None, name: str) -> PictureR
         f"{counted(pictures.tiles, 'tile')}, half of the weight on {count(pictures.half)}; "
         f"slide {fixed(width, decimals)} × {fixed(height, decimals)} mm"
     )
-    return PictureRow(title, note, (pictures.tissue, pictures.weights), pictures.strongest, pictures.weakest)
+    return PictureRow(title, note, (pictures.tissue, pictures.weights), pictures.strongest, pictures.weakest, width)
 
 
 def _beside(case: CaseResult, number: float) -> str:
