@@ -21,8 +21,8 @@ _FIXED = (
     "arms/*/seed-*/fold-*/history.csv", "arms/*/seed-*/fold-*/selection.json",
 )  # fmt: skip
 _RENEWED = (
-    "provenance.json", "audit.json", "failures.json", "results.json", "report.html", "report.pdf",
-    "figures/*.svg", "tables/*.csv", "heatmaps/*.json", "heatmaps/*.jpg",
+    "provenance.json", "audit.json", "failures.json", "tiles.csv", "results.json", "content.json", "report.html",
+    "report.pdf", "figures/*.svg", "tables/*.csv", "heatmaps/*.json", "heatmaps/*.jpg",
 )  # fmt: skip
 
 

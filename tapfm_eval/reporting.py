@@ -79,7 +79,8 @@ def report_inputs(root: Path) -> ReportInputs:
             sections.setdefault("run", {})[f"{name}, first time"] = first
     with _as_written(root / "audit.json") as audited:
         findings: tuple[Finding, ...] = findings_of(audited)
-    results = analyse(protocol, predictions, cohorts, run_failures(root))
+    annotated = None if protocol.tiles.regions == "none" else run_annotated(root)
+    results = analyse(protocol, predictions, cohorts, run_failures(root), annotated)
     summary = None
     if planted is not None:
         summary = RehearsalSummary(
@@ -108,6 +109,18 @@ def run_failures(root: Path) -> list[Exclusion]:
     """The slides that left a run after its manifests were read."""
     with _as_written(root / "failures.json") as content:
         return [Exclusion(*row) for row in content["failures"]]
+
+
+def run_annotated(root: Path) -> dict[str, frozenset[str]]:
+    """The slides of a run whose tiles annotations restrict, by cohort."""
+    from tapfm_eval.stages.tiling import ANNOTATED, tiled_rows
+
+    found: dict[str, set[str]] = {}
+    for row in tiled_rows(root):
+        slides = found.setdefault(row["cohort"], set())
+        if row["regions"] == ANNOTATED:
+            slides.add(row["slide_id"])
+    return {cohort: frozenset(slides) for cohort, slides in found.items()}
 
 
 @contextmanager

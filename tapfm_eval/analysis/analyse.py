@@ -30,7 +30,11 @@ def shown_cases(protocol: Protocol, predictions: pd.DataFrame, cohorts: Mapping[
 
 
 def analyse(
-    protocol: Protocol, predictions: pd.DataFrame, cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion]
+    protocol: Protocol,
+    predictions: pd.DataFrame,
+    cohorts: Mapping[str, Cohort],
+    failed: Sequence[Exclusion],
+    annotated: Mapping[str, frozenset[str]] | None = None,
 ) -> Results:
     """Everything the protocol's analysis plan asks for.
 
@@ -39,12 +43,13 @@ def analyse(
         predictions: All predictions of the run.
         cohorts: The cohorts as loaded from the run's manifests and splits.
         failed: Slides that left the study after that, with their reasons.
+        annotated: By cohort, the slides whose tiles annotations restrict; None where the protocol asks for none.
     """
     plan = protocol.analysis
     panels = panels_of(predictions, protocol)
     unseen = ordered(panels, protocol)
     validation = panels.get((protocol.development, "validation"))
-    flow, exclusions = participant_flow(cohorts, failed, unseen)
+    flow, exclusions = participant_flow(cohorts, failed, unseen, annotated)
     lost = patients_lost(cohorts, failed)
     points = tuple(operating_points(unseen, validation, protocol))
     fits = fit_recalibrations(validation, protocol)

@@ -4,14 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tapfm_eval.analysis.panels import Panel
-from tapfm_eval.cohort.flow import Exclusion, FlowStep, depart
+from tapfm_eval.cohort.flow import Exclusion, FlowStep, Member, depart
 from tapfm_eval.cohort.load import Cohort
 
 
 def participant_flow(
-    cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion], panels: Sequence[Panel]
+    cohorts: Mapping[str, Cohort],
+    failed: Sequence[Exclusion],
+    panels: Sequence[Panel],
+    annotated: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[tuple[FlowStep, ...], tuple[Exclusion, ...]]:
-    """The flow of every cohort from its manifest to the patients predicted, with every exclusion."""
+    """The flow of every cohort from its manifest to the patients predicted, with every exclusion.
+
+    Args:
+        cohorts: The cohorts, by name.
+        failed: Slides that left after their manifests were read.
+        panels: Whom the analysis predicts.
+        annotated: By cohort, the slides whose tiles annotations restrict; None where the protocol asks for none.
+    """
     flow: list[FlowStep] = []
     exclusions: list[Exclusion] = []
     for name, cohort in cohorts.items():
@@ -22,20 +32,27 @@ def participant_flow(
         readable = [member for member in members if member[1] not in lost]
         step = depart(name, "with a readable slide that holds tissue", members, readable, "slides",
                       "unreadable, or without tissue")  # fmt: skip
-        flow.append(step.step)
+        drawn = None if annotated is None else annotated.get(name, frozenset())
+        flow.append(replace(step.step, annotated=_annotated(readable, drawn)))
         for left in step.exclusions:
             why = lost.get(left.slide_id)
             exclusions.append(left if why is None else replace(left, reason=why.reason, file=why.file))
         for panel in panels:
             if panel.cohort == name:
                 patients = set(panel.patients)
-                slides = sum(patient in patients for patient, _ in readable)
+                seen = [member for member in readable if member[0] in patients]
                 external = panel.split == "external"
-                gone = (step.step.patients - len(patients), step.step.slides - slides)
+                gone = (step.step.patients - len(patients), step.step.slides - len(seen))
                 reason = "" if external or not any(gone) else "used for training and validation"
                 label = "external patients predicted" if external else "test patients predicted"
-                flow.append(FlowStep(name, label, len(patients), slides, *gone, reason))
+                flow.append(
+                    FlowStep(name, label, len(patients), len(seen), *gone, reason, annotated=_annotated(seen, drawn))
+                )
     return tuple(flow), tuple(exclusions)
+
+
+def _annotated(members: Sequence[Member], annotated: frozenset[str] | None) -> int | None:
+    return None if annotated is None else sum(slide in annotated for _, slide in members)
 
 
 def patients_lost(cohorts: Mapping[str, Cohort], failed: Sequence[Exclusion]) -> dict[str, frozenset[str]]:

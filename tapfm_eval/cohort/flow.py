@@ -15,6 +15,7 @@ class FlowStep:
     excluded_patients: int  # left between the step before and this one
     excluded_slides: int
     reason: str  # why they left; empty for the first step
+    annotated: int | None = None  # of `slides`, those whose tiles annotations restrict; None where none are asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.locate import SlideFile
-from tapfm_eval.errors import SlideError
+from tapfm_eval.errors import Problem, RunError, SlideError
 from tapfm_eval.parallel import each
 from tapfm_eval.protocol.schema import Failures
 from tapfm_eval.rundir import RunFolder, write_text
@@ -21,6 +21,7 @@ FORMAT = "tapfm-eval/tiled-slides/1"
 COLUMNS = ("cohort", "patient_id", "slide_id", "mpp", "mpp_source", "positions", "tiles", "regions")
 """Of `tiles.csv`. `regions` is `annotated` where annotations restricted the tiles, `whole tissue` where the slide has
 none, and empty where the protocol asks for none."""
+ANNOTATED = "annotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,28 @@ def tiled_csv(slides: Iterable[TiledSlide]) -> str:
     writer.writerow(COLUMNS)
     for slide in sorted(slides, key=lambda slide: (slide.file.cohort, slide.file.patient_id, slide.file.slide_id)):
         file, grid = slide.file, slide.grid
-        drawn = "whole tissue" if grid.regions_sha256 is None else "annotated"
+        drawn = "whole tissue" if grid.regions_sha256 is None else ANNOTATED
         regions = "" if grid.spec.classes is None else drawn
         scale = (f"{grid.mpp:.6g}", grid.mpp_source)
         writer.writerow((file.cohort, file.patient_id, file.slide_id, *scale, grid.positions, len(grid), regions))
     return text.getvalue()
+
+
+def tiled_rows(root: Path) -> tuple[dict[str, str], ...]:
+    """The rows of `tiles.csv` of a run folder.
+
+    Raises:
+        RunError: It is not there, or not as a run writes it.
+    """
+    path = root / "tiles.csv"
+    try:
+        head, _, table = path.read_text(encoding="utf-8").partition("\n")
+        rows = tuple(csv.DictReader(io.StringIO(table, newline="")))
+    except (OSError, ValueError, csv.Error) as error:
+        head, rows, got = "", (), f"{type(error).__name__}: {error}"[:120]
+    else:
+        got = "another format, or rows of other columns"
+    if head != f"# {FORMAT}" or any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+        remedy = "Run the same command again: it keeps what is done and writes the file anew."
+        raise RunError(Problem(str(path), f"a table {FORMAT} of the run's slides", got, remedy))
+    return rows

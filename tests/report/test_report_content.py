@@ -316,6 +316,20 @@ def test_a_flow_is_a_trunk_as_long_as_steps_follow_by_subtraction() -> None:
     assert trunk_and_branches(()) == ((), ())
 
 
+def test_the_flow_says_how_many_slides_annotations_restricted() -> None:
+    inputs = example_inputs()
+    flow = build_content(inputs).sections
+    assert "Annotations restricted" not in repr(flow)
+    steps = (
+        FlowStep("c", "with a readable slide", 10, 12, 0, 0, "", annotated=7),
+        FlowStep("c", "test patients predicted", 3, 4, 7, 8, "", annotated=0),
+    )
+    drawn = replace(inputs, results=replace(inputs.results, flow=steps))
+    assert "c: 7 of 12 slides (with a readable slide), 0 of 4 slides (test patients predicted)" in repr(
+        build_content(drawn)
+    )
+
+
 def test_every_exclusion_is_listed_under_a_pseudonym_unless_ids_are_asked_for() -> None:
     inputs = example_inputs()
     hidden, named = table(inputs, "exclusions"), table(inputs, "exclusions", show_ids=True)

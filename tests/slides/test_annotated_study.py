@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from tapfm_eval.analysis.flow import participant_flow
 from tapfm_eval.cohort.load import load_cohorts
 from tapfm_eval.cohort.locate import find_slides, regions_sha256
 from tapfm_eval.cohort.splits import write_split
-from tapfm_eval.errors import InputError, SlideError
+from tapfm_eval.errors import InputError, RunError, SlideError
 from tapfm_eval.preparation import Prepared, RunOptions, prepare_run
 from tapfm_eval.protocol.schema import Protocol
+from tapfm_eval.reporting import run_annotated
 from tapfm_eval.rundir import RunFolder, sha256_file
 from tapfm_eval.slides.tiles import tile_spec
 from tapfm_eval.stages.tiling import Tiling, tile_slides
@@ -109,6 +112,30 @@ def test_a_slide_with_annotations_is_restricted_and_one_without_keeps_its_tissue
         p: "annotated" if p == "P1" else "whole tissue" for p in (*HERE, *THERE)
     }
     assert {p: int(row["tiles"]) for p, row in rows.items()} == found
+
+
+def test_the_flow_counts_annotated_slides_in_every_part(drawn: Annotated) -> None:
+    for patient in ("P1", "P2", "Q0"):
+        (drawn.regions / f"{patient}_1.geojson").write_text(area(300, 300, 700, 700))
+    tiling = drawn.tile("annotations")
+    annotated = run_annotated(drawn.root / "run")
+    assert annotated == {"here": {"P1_1", "P2_1"}, "there": {"Q0_1"}}
+    cohorts = load_cohorts(drawn.protocol("annotations"), drawn.root)
+    panels = [SimpleNamespace(cohort="here", split="test", patients=["P2"]),
+              SimpleNamespace(cohort="there", split="external", patients=["Q0"])]  # fmt: skip
+    steps, _ = participant_flow(cohorts, tiling.failed, panels, annotated)
+    told = [(step.cohort, step.slides, step.annotated) for step in steps if step.annotated is not None]
+    assert told == [("here", 3, 2), ("here", 1, 1), ("there", 1, 1), ("there", 1, 1)]
+    unasked, _ = participant_flow(cohorts, tiling.failed, panels)
+    assert {step.annotated for step in unasked} == {None}
+
+
+@pytest.mark.parametrize("content", ["", "# tapfm-eval/tiled-slides/1\na,b\n1,2\n", "\x00", None])
+def test_a_damaged_table_of_tiles_is_refused(drawn: Annotated, content: str | None) -> None:
+    if content is not None:
+        (drawn.root / "tiles.csv").write_text(content)
+    with pytest.raises(RunError, match="Run the same command again"):
+        run_annotated(drawn.root)
 
 
 def test_an_annotation_that_changes_tiles_its_slide_anew(drawn: Annotated) -> None:

@@ -26,7 +26,7 @@ def flow_section(scope: Scope) -> Section:
         steps = tuple(step for step in steps_told if step.cohort == cohort)
         blocks.append(_figure(scope, cohort, steps))
     if cohorts:
-        blocks.append(_flow_table(cohorts, steps_told))
+        blocks += [_flow_table(cohorts, steps_told), *_annotated(steps_told)]
     else:
         blocks.append(Paragraph("No participant flow was recorded: the report was made from predictions alone."))
     if results.exclusions:
@@ -34,6 +34,24 @@ def flow_section(scope: Scope) -> Section:
     else:
         blocks.append(Paragraph("No patient and no slide was excluded."))
     return Section("flow", "Participants", tuple(blocks))
+
+
+def _annotated(flow: Iterable[FlowStep]) -> tuple[Paragraph, ...]:
+    """How many slides annotations restricted, in each step that says so: what was annotated may tell the label."""
+    told: dict[str, list[str]] = {}
+    for step in flow:
+        if step.annotated is not None:
+            said = f"{count(step.annotated)} of {counted(step.slides, 'slide')} ({step.step})"
+            told.setdefault(step.cohort, []).append(said)
+    if not told:
+        return ()
+    cohorts = "; ".join(f"{visible(cohort)}: {', '.join(steps)}" for cohort, steps in told.items())
+    return (
+        Paragraph(
+            f"Annotations restricted the tiles of these slides, all others gave their whole tissue. {cohorts}. Where "
+            "slides with the mutation were annotated more often than others, a model can score by the annotation."
+        ),
+    )
 
 
 def trunk_and_branches(steps: tuple[FlowStep, ...]) -> tuple[tuple[FlowStep, ...], tuple[FlowStep, ...]]:
