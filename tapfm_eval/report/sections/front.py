@@ -21,6 +21,7 @@ from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.comparisons import ADJUSTMENTS
 from tapfm_eval.results import AurocResult, PrimaryResult
 
+SUMMARY_ROWS = 20  # of its table: the summary is a page
 FEW_EVENTS = 20  # below this many patients in the rarer class every interval is flagged as resting on few patients
 
 
@@ -148,6 +149,7 @@ def _headline_table(scope: Scope) -> Table | None:
     targets = tuple(dict.fromkeys(target for target, _, _ in results))
     if not parts:
         return None
+    shown, rest = summary_targets(targets, len(parts), "" if primary is None else primary.target)
 
     def row(target: str, part: Part) -> tuple[Cell, ...]:
         found = [results.get((target, arm, part)) for arm in arms]
@@ -171,10 +173,20 @@ def _headline_table(scope: Scope) -> Table | None:
                 for arm in arms
             ),
         ),
-        tuple(RowGroup(part.title, tuple(row(target, part) for target in targets)) for part in parts),
+        tuple(RowGroup(part.title, tuple(row(target, part) for target in shown)) for part in parts),
         group_name="part",
-        note=f"Events are patients with the mutation; n are patients with a known label.{scope.compared_note}",
+        note=f"Events are patients with the mutation; n are patients with a known label.{scope.compared_note}{rest}",
     )
+
+
+def summary_targets(targets: tuple[str, ...], rows_each: int, first: str) -> tuple[tuple[str, ...], str]:
+    """The targets that the summary has room for, `first` among them, and a sentence on the rest."""
+    room = max(1, SUMMARY_ROWS // max(1, rows_each))
+    if len(targets) <= room:
+        return targets, ""
+    shown = tuple(target for target in targets if target == first) + tuple(t for t in targets if t != first)
+    left = counted(len(targets) - room, "more target")
+    return shown[:room], f" {left}: see the section Discrimination."
 
 
 def _auroc_cell(scope: Scope, result: AurocResult | None) -> Cell:

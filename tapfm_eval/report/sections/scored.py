@@ -6,7 +6,7 @@ from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Paragraph, Ro
 from tapfm_eval.report.inputs import ScoredSummary
 from tapfm_eval.report.numbers import count_cell, counted, estimate_cell, events_cell, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.front import FEW_EVENTS
+from tapfm_eval.report.sections.front import FEW_EVENTS, summary_targets
 from tapfm_eval.report.sections.methods_statistics import REFERENCES, statistics_paragraphs
 from tapfm_eval.report.sections.thresholds import thresholds_section
 
@@ -37,6 +37,8 @@ def scored_summary(scope: Scope, scored: ScoredSummary) -> Section:
 def _headline(scope: Scope) -> Table:
     results = scope.inputs.results.aurocs
     parts = scope.parts(results, splits=("test", "external"))
+    targets = tuple(dict.fromkeys(r.target for r in results))
+    shown, rest = summary_targets(targets, len(parts) * len(scope.arms), targets[0] if targets else "")
     groups = []
     for part in parts:
         rows = [
@@ -47,7 +49,7 @@ def _headline(scope: Scope) -> Table:
                 estimate_cell(r.auroc, scope.decimals),
             )
             for r in results
-            if Part(r.cohort, r.split) == part
+            if Part(r.cohort, r.split) == part and r.target in shown
         ]
         groups.append(RowGroup(part.title, tuple(rows)))
     return Table(
@@ -61,7 +63,7 @@ def _headline(scope: Scope) -> Table:
         ),
         tuple(groups),
         group_name="part",
-        note="Events are patients with label 1; n are patients with a known label." + scope.compared_note,
+        note="Events are patients with label 1; n are patients with a known label." + scope.compared_note + rest,
     )
 
 
