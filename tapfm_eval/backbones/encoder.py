@@ -1,6 +1,7 @@
 """Tiles to embeddings and CLS attention in one forward pass, with stochastic depth that the caller decides."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import cast
 
@@ -113,13 +114,16 @@ def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole:
     """The CLS row of a block's attention: its output (B, 1, D) and its mean weight on patch tokens (B,).
 
     Costs O(N d) beside the keys and values, instead of the N x N matrix. With `whole` the output is that of all
-    tokens (B, N, D).
+    tokens (B, N, D). Under autocast this block's queries and keys are made in float32 nevertheless: tiles of a slide
+    differ by parts in a million in their attention, which the rounding of bf16 would drown.
     """
     batch, tokens, _ = x.shape
     heads, width = attention.num_heads, attention.head_dim
-    qkv = attention.qkv(x).reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
-    queries = qkv[0] if whole else qkv[0][:, :, :1]
-    q, k, v = attention.q_norm(queries), attention.k_norm(qkv[1]), qkv[2]  # (B, h, 1 or N, d), (B, h, N, d) twice
+    lowered = torch.is_autocast_enabled(x.device.type)
+    with torch.autocast(x.device.type, enabled=False) if lowered else nullcontext():
+        qkv = attention.qkv(x.float() if lowered else x).reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
+        queries = qkv[0] if whole else qkv[0][:, :, :1]
+        q, k, v = attention.q_norm(queries), attention.k_norm(qkv[1]), qkv[2]  # (B, h, 1 or N, d), (B, h, N, d) twice
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     with torch.autocast(x.device.type, enabled=False):
         cls = q[:, :, :1].to(exact)  # (B, h, 1, d)
@@ -127,6 +131,8 @@ def cls_attention(attention: Attention, x: Tensor, prefix_tokens: int, *, whole:
         mean_weight = weights[:, :, 0, prefix_tokens:].mean(dim=(1, 2))  # (B,)
         rows = (weights @ v.to(exact)).to(v.dtype)  # (B, h, 1, d)
     if whole:
+        if lowered:
+            q, k, v = (tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in (q, k, v))
         rows = _attended(q, k, v, fused=bool(attention.fused_attn))  # (B, h, N, d)
     rows = rows.transpose(1, 2).reshape(batch, -1, heads * width)  # (B, 1 or N, D)
     return attention.proj(attention.norm(rows)), mean_weight

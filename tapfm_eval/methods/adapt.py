@@ -22,6 +22,15 @@ from tapfm_eval.methods.spool import Spool, TileSlices
 DEVICE_SHARE = 0.25  # of a GPU's free memory that the output of frozen blocks may take
 
 
+def usable_memory(device: torch.device) -> float:
+    """Bytes of a GPU that new tensors may take: what the driver has free, and what torch holds in reserve unused.
+
+    After the first step nearly all free memory is torch's reserve, which the driver counts as taken.
+    """
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(torch.cuda.mem_get_info(device)[0] + unused)
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What a step came to."""
@@ -88,7 +97,7 @@ class TwoPasses:
         rows = self.parts[-1].stop
         if self._frozen is None and self._spool is None:
             needed = rows * x[0].numel() * x.element_size()
-            if self.device.type == "cuda" and needed < DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            if self.device.type == "cuda" and needed < DEVICE_SHARE * usable_memory(self.device):
                 self._frozen = []
             else:
                 self._spool = Spool(rows)

@@ -8,6 +8,7 @@ from torch import nn
 
 FIRST_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000  # steps without an overflow after which the scale doubles
+LEAST_SCALE = 1.0  # gradients that overflow below it are no matter of scale
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
@@ -35,6 +36,11 @@ class LossScaler:
     def __init__(self) -> None:
         self.scale = FIRST_SCALE
         self.good_steps = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether gradients overflow however little they are scaled: they are not numbers, and no step will be."""
+        return self.scale < LEAST_SCALE
 
     def unscale(self, parameters: Iterable[nn.Parameter]) -> bool:
         """Divides gradients by the scale, in place, and adapts it; False if they overflowed and are gone now."""

@@ -14,7 +14,7 @@ import torch
 
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.errors import StudyError
-from tapfm_eval.methods.adapt import DEVICE_SHARE, adaptation_step
+from tapfm_eval.methods.adapt import DEVICE_SHARE, adaptation_step, usable_memory
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights
 from tapfm_eval.methods.model import SlideModel
 from tapfm_eval.methods.randomness import depth_keep
@@ -159,7 +159,7 @@ def _held(encoder: TileEncoder, most: int, tile_px: int, device: torch.device) -
         network = encoder.network
         patches = (tile_px // int(network.patch_embed.patch_size[0])) ** 2
         kept = most * (patches + encoder.prefix_tokens) * int(network.embed_dim) * 4
-        if kept < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        if kept < DEVICE_SHARE * usable_memory(device):
             held.append(torch.empty(kept, dtype=torch.uint8, device=device))
     return held
 

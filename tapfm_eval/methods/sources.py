@@ -17,7 +17,7 @@ from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.backbones.features import SlideFeatures, features_path, read_features
 from tapfm_eval.errors import Problem, UnreadableSlideError
 from tapfm_eval.methods.augment import augment_tiles
-from tapfm_eval.methods.spool import HELD_BYTES, ArrivingTiles, TileSlices
+from tapfm_eval.methods.spool import HELD_BYTES, HELD_BYTES_BESIDE_GPU, ArrivingTiles, TileSlices
 from tapfm_eval.slides.bags import ReadFailure, TileBatch, TileRequest, request_tiles, stream
 from tapfm_eval.slides.tiles import TileGrid
 
@@ -91,6 +91,11 @@ def _tiles_of(item: TileBatch | ReadFailure) -> Tensor:
 
 def _augment(tiles: Tensor, request: TileRequest, seed: int) -> Tensor:
     return augment_tiles(tiles, request.indices, seed, int(str(request.key)), request.slide_id)
+
+
+def held_bytes_for(device: torch.device) -> int:
+    """How much of a bag stays in the host's memory, before the rest goes to a file, when it is for this device."""
+    return HELD_BYTES if device.type == "cpu" else HELD_BYTES_BESIDE_GPU
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tapfm_eval.errors import StudyError
 
 HELD_BYTES = 32 * 2**20  # 223 tiles of 224 px; a larger bag lies in a file, whose pages the system keeps or gives back
+HELD_BYTES_BESIDE_GPU = 2**30  # 7,000 tiles: a host with a GPU has memory, and a file would make the GPU wait
 
 
 class TileSlices(Protocol):

@@ -216,6 +216,11 @@ def _train_epoch(
             ) from None
         if not math.isfinite(loss):
             raise StudyError(f"{unit}: the loss is {loss} in epoch {state.epoch} at slide {slide.slide_id}. {_REMEDY}")
+        if model.scaler is not None and model.scaler.exhausted:
+            raise StudyError(
+                f"{unit}: the backbone's fp16 gradients are not numbers in epoch {state.epoch} at slide "
+                f"{slide.slide_id}, whatever they are scaled by. {_REMEDY} A GPU with bf16 has no such limit."
+            )
         for optimizer, _ in optimizers:
             optimizer.step()
         state.losses.append(loss)

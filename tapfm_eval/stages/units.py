@@ -36,7 +36,7 @@ from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides
 from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
-from tapfm_eval.methods.sources import Bag, BagSource, FeatureSource, StudySlide, TileSource
+from tapfm_eval.methods.sources import Bag, BagSource, FeatureSource, StudySlide, TileSource, held_bytes_for
 from tapfm_eval.methods.steady import SteadyBags
 from tapfm_eval.methods.tapfm import Tapfm
 from tapfm_eval.methods.train import Trained, selection_json, train_unit
@@ -190,7 +190,8 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
     encoder.use_kernels(fused=recipe.fused_attention, compiled=recipe.compile_blocks)
     model = SlideModel(encoder, Tapfm(card.dim, 1, temperature=1.0, layer_norm=False), data.device)
     recipe = settled_for_embedding(data, arm, model, recipe)
-    source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None)
+    held = held_bytes_for(data.device)
+    source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None, held)
     with SteadyBags(source, lambda start: islice(inference_draws(todo, recipe), start, None), advance) as bags:
         for slide in todo:
             stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
@@ -224,7 +225,8 @@ def bag_source(data: StudyData, arm: Arm, slides: tuple[StudySlide, ...], augmen
     if arm.adapt == "frozen":
         roots = {s.slide_id: data.folder.features(arm.backbone, s.cohort) for s in slides}
         return FeatureSource(roots, data.cards[arm.backbone])
-    return TileSource({slide.slide_id: slide for slide in slides}, data.workers, augment_seed)
+    held = held_bytes_for(data.device)
+    return TileSource({slide.slide_id: slide for slide in slides}, data.workers, augment_seed, held)
 
 
 def unit_steps(data: StudyData, arm: Arm, unit: Unit) -> int:

@@ -70,6 +70,15 @@ def test_an_overflow_takes_all_gradients_away_and_halves_the_scale(bad: float) -
     assert scaler.state() == {"scale": FIRST_SCALE / 2, "good_steps": 0}
 
 
+def test_a_scale_is_exhausted_once_it_no_longer_makes_gradients_larger() -> None:
+    scaler = LossScaler()
+    for _ in range(16):  # down to a scale of 1
+        scaler.unscale([parameter(float("inf"))])
+        assert not scaler.exhausted
+    scaler.unscale([parameter(float("inf"))])
+    assert scaler.exhausted
+
+
 def test_its_state_comes_back() -> None:
     before, after = LossScaler(), LossScaler()
     before.unscale([parameter(float("inf"))])

@@ -20,6 +20,7 @@ from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.aggregator import Aggregator, SlideOutput
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, inference_draws, slide_logits
+from tapfm_eval.methods.precision import LossScaler
 from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.methods.sources import Draw, FeatureBag
 from tapfm_eval.methods.train import Trained, adamw, cosine_factor, selection_json, train_unit, validate
@@ -298,6 +299,21 @@ def test_a_loss_that_is_no_number_stops_the_unit_before_it_spoils_the_weights() 
     assert "epoch 1 at slide P007-0" in str(error.value)
     assert "Lower the learning rate" in str(error.value)
     assert all(torch.isfinite(p).all() for p in model.aggregator.parameters())
+
+
+def test_fp16_gradients_that_are_no_numbers_at_any_scale_stop_the_unit() -> None:
+    """Else the backbone would be left out of every step, for days, and nobody told."""
+    data = toy_data()
+    store, model = feature_store(data, signal=1.0), frozen_model()
+    object.__setattr__(model, "scaler", LossScaler())
+    assert model.scaler is not None
+    model.scaler.scale = 0.5
+    before = {name: value.clone() for name, value in model.aggregator.state_dict().items()}
+    with pytest.raises(
+        StudyError, match=r"arm, seed 1, fold 0: .*fp16 gradients are not numbers in epoch 1 at slide P"
+    ):
+        train_unit(UNIT, model, RECIPE, data, store, store, lambda _: None)
+    assert all(torch.equal(value, before[name]) for name, value in model.aggregator.state_dict().items())
 
 
 def test_validation_logits_that_are_no_numbers_stop_the_unit() -> None:
