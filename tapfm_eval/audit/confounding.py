@@ -123,7 +123,7 @@ def _site(subject: Subject, seed: int) -> list[Finding]:
 
 
 def _scan(subject: Subject, seed: int) -> list[Finding]:
-    """Scanner, resolution, magnification and specimen, each alone and all together."""
+    """Scanner, resolution, magnification, specimen and annotation, each alone and all together."""
     present = [name for name in SCAN if name in subject.covariates]
     columns = {name: subject.covariates.loc[subject.studied, name] for name in present}
     tested = _tested(subject, columns, seed)
@@ -135,6 +135,7 @@ def _scan(subject: Subject, seed: int) -> list[Finding]:
     if not bound and not alone:
         return []
     targets = list(dict.fromkeys([*(found.label for found in bound), *alone]))
+    made = "scanned or annotated" if "annotated" in present else "scanned"
     said = [_said(found) for found in bound]
     said += [f"{target}: {' and '.join(present)} alone, {_auroc_said(found)}" for target, found in alone.items()]
     return [
@@ -142,7 +143,7 @@ def _scan(subject: Subject, seed: int) -> list[Finding]:
             code="scan-predicts-label",
             severity="warning",
             where=subject.where,
-            what=f"How slides were scanned tells {', '.join(targets)}: a model can score by recognising the scanner.",
+            what=f"How slides were {made} tells {', '.join(targets)}: a model can score by recognising that.",
             evidence=lines(said),
             remedy="Balance the split on these columns, break results down by them, and compare models within them.",
             numbers={

@@ -63,7 +63,10 @@ def gather_study(protocol: Protocol, base: Path) -> Gathered:
         columns = {target: protocol.column(target, name) for target in protocol.targets}
         present = {target: column for target, column in columns.items() if column in manifest.table}
         values = {target: protocol.targets[target].values for target in present}
-        subject, faults = make_subject(manifest, plan.role, present, values, split, protocol.analysis.subgroups)
+        subject, faults = make_subject(
+            manifest, plan.role, present, values, split, protocol.analysis.subgroups,
+            restricted=protocol.tiles.regions != "none",
+        )  # fmt: skip
         subjects.append(subject)
         findings += faults
     if hopeless:

@@ -18,8 +18,9 @@ from tapfm_eval.protocol.schema import Protocol
 
 CLINICAL = ("sex", "age", "race", "stage", "smoking")
 """Standard covariates of the patient."""
-SCAN = ("scanner", "mpp", "magnification", "specimen")
-"""Standard covariates of the scan; `mpp` as scan resolution (`0.25`, `0.5`)."""
+SCAN = ("scanner", "mpp", "magnification", "specimen", "annotated")
+"""Standard covariates of the slide; `mpp` as scan resolution (`0.25`, `0.5`), `annotated` (whether the manifest names
+annotations) where they restrict tiles."""
 SITES = ("site", "site_name")
 """Columns that say which hospital a patient comes from, by code and by name."""
 MOST_LEVELS = 20
@@ -60,8 +61,9 @@ def subjects_of(protocol: Protocol, cohorts: Mapping[str, Cohort]) -> tuple[Subj
         columns = {target: protocol.column(target, name) for target in cohort.assessed}
         values = {target: protocol.targets[target].values for target in cohort.assessed}
         subject, _ = make_subject(
-            cohort.manifest, cohort.role, columns, values, cohort.split, protocol.analysis.subgroups
-        )
+            cohort.manifest, cohort.role, columns, values, cohort.split, protocol.analysis.subgroups,
+            restricted=protocol.tiles.regions != "none",
+        )  # fmt: skip
         found.append(subject)
     return tuple(found)
 
@@ -73,6 +75,7 @@ def make_subject(
     values: Mapping[str, Mapping[str, int | None]],
     split: Split | None,
     subgroups: tuple[str, ...] = (),
+    restricted: bool = True,
 ) -> tuple[Subject, tuple[Finding, ...]]:
     """A manifest as a subject, and what was wrong with its labels; a target with faulty labels is left out of it.
 
@@ -82,7 +85,8 @@ def make_subject(
         columns: The manifest column of each target; each is in the manifest.
         values: Other spellings of labels, by target.
         split: The split, if there is one.
-        subgroups: Covariates to look at besides the standard ones.
+        subgroups: Covariates that the protocol breaks results down by.
+        restricted: Whether annotations restrict tiles, so that it matters which slides have them.
     """
     findings: list[Finding] = []
     rows = manifest.included
@@ -106,7 +110,9 @@ def make_subject(
                         remedy=problem.remedy,
                     )
                 )
-    covariates = patient_covariates(rows, frozenset(columns.values()) - set(subgroups))
+    if restricted and "regions" in rows:
+        rows = rows.assign(annotated=np.where(rows["regions"] == "", "no", "yes"))
+    covariates = patient_covariates(rows, frozenset(columns.values()) - set(subgroups), SCAN)
     named = [name for name in dict.fromkeys((*CLINICAL, *subgroups)) if name in covariates.table]
     named = [name for name in named if name not in columns.values()]
     table, others, left_out = _other_columns(covariates.table, frozenset((*named, *SCAN, *SITES)))

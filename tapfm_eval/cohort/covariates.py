@@ -1,5 +1,6 @@
 """What is known of a patient besides labels: one value a patient, drawn from the rows of the patient's slides."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,9 @@ def scan_resolution(mpp: float) -> str:
     return "" if np.isnan(mpp) else f"{2.0 ** round(float(np.log2(mpp))):g}"
 
 
-def patient_covariates(rows: pd.DataFrame, leave_out: frozenset[str] = frozenset()) -> Covariates:
+def patient_covariates(
+    rows: pd.DataFrame, leave_out: frozenset[str] = frozenset(), slide_level: Collection[str] = SLIDE_LEVEL
+) -> Covariates:
     """The covariates of each patient.
 
     Empty cells have no say. Covariates of the scan (scanner, mpp, magnification, specimen) may differ between the
@@ -49,6 +52,7 @@ def patient_covariates(rows: pd.DataFrame, leave_out: frozenset[str] = frozenset
     Args:
         rows: Rows of a manifest's table (index: row number in the file).
         leave_out: Columns to leave out, such as labels.
+        slide_level: Columns in which slides of a patient may differ.
     """
     ordered = rows.sort_values(["patient_id", "slide_id"])
     patients = pd.Index(sorted(set(ordered["patient_id"])), name="patient_id", dtype=ordered["patient_id"].dtype)
@@ -62,7 +66,7 @@ def patient_covariates(rows: pd.DataFrame, leave_out: frozenset[str] = frozenset
         grouped = cells[known].groupby(ordered.loc[known, "patient_id"])
         value = grouped.first().reindex(patients).fillna("")
         differing = grouped.nunique().reindex(patients).fillna(0) > 1
-        if column in SLIDE_LEVEL:
+        if column in slide_level:
             value[differing] = MIXED
         else:
             for patient in patients[differing]:

@@ -51,6 +51,20 @@ def test_a_label_that_follows_the_scan_is_found(study: Study, column: str) -> No
     assert len(found(study.audit(), "scan-predicts-label")) == 2
 
 
+def test_a_label_or_a_part_that_annotation_follows_is_found_where_annotations_restrict_tiles(study: Study) -> None:
+    for table in (study.ours, study.theirs):
+        often = table["GENE"].eq("1") | table["block"].eq("2")
+        drawn = (often & (np.arange(len(table)) % 5 < 4)) | (~often & (np.arange(len(table)) % 5 == 0))
+        table["regions"] = [f"{slide}.geojson" if one else "" for slide, one in zip(table.slide_id, drawn, strict=True)]
+    assert not [f for f in study.audit() if f.code in ("scan-predicts-label", "split-drift", "cohort-shift")]
+    study.protocol = {"tiles": {"regions": "annotations"}}
+    findings = study.audit()
+    bound = found(findings, "scan-predicts-label")
+    assert len(bound) == 2
+    assert all("GENE_annotated_v" in finding.numbers and "or annotated tells GENE" in finding.what for finding in bound)
+    assert any(finding.where.endswith("annotated") for finding in found(findings, "split-drift"))
+
+
 @pytest.mark.parametrize("column", ["sex", "stage", "age"])
 def test_a_label_that_follows_a_covariate_is_a_note(study: Study, column: str) -> None:
     follow(study, column)
