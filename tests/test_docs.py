@@ -39,3 +39,40 @@ def test_the_example_of_the_python_interface_runs_without_torch(tmp_path: Path) 
     first, second = done.stdout.splitlines()
     assert first.endswith("60 patients")
     assert "at or above" in second
+
+
+@pytest.mark.timeout(600)
+def test_with_the_readme_alone_a_csv_from_r_becomes_a_pdf(tmp_path: Path) -> None:
+    """The commands that the README names are run as they stand there; the CSV is what R writes of its line."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (r_line,) = re.findall(r"```r\n(.*?)\n```", page, flags=re.DOTALL)
+    (command,) = re.findall(r"^\.venv/bin/(tapfm-eval score .*)$", page, flags=re.MULTILINE)
+    columns = re.findall(r"(\w+) = \w+[,)]", r_line.partition("data.frame(")[2].partition("), ")[0] + ",")
+    (name,) = re.findall(r'"(\S+\.csv)"', r_line)
+    assert name in command.split()
+    assert columns == ["patient", "label", "score"]
+    rows = [f'"TCGA-{i:02d}",{"TRUE" if i % 2 else "FALSE"},{0.3 + 0.2 * (i % 2) + 0.002 * (i * 37 % 100):.3f}'
+            for i in range(60)]  # fmt: skip
+    text = "\n".join([",".join(f'"{column}"' for column in columns), *rows]) + "\n"
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    program, *words = command.split()
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(program)), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pdf = tmp_path / done.stdout.split()[-1]
+    assert pdf.name == "report.pdf"
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_the_readme_leads_to_every_command_and_page_that_a_new_user_needs() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("run", "score", "verify", "compare", "plan", "doctor", "audit", "split", "report"):
+        assert re.search(rf"tapfm-eval {command}[ `]", page), command
+    for name in sorted((ROOT / "docs").glob("*.md")):
+        if name.stem not in ("decisions", "statistics-auroc", "benchmarks"):  # for who works on the suite itself
+            assert f"docs/{name.name}" in page, name.name
