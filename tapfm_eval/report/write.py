@@ -1,4 +1,4 @@
-"""Writes a report into a run's folder: HTML, PDF, figures and tables, each whole or not at all."""
+"""Writes a report into a run's folder: HTML, PDF, words, figures and tables, each whole or not at all."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ def write_report(
     paper: str = "a4",
     show_ids: bool = False,
 ) -> tuple[Path, ...]:
-    """The files written: `report.html`, `report.pdf`, `figures/*.svg`, `tables/*.csv`.
+    """The files written: `report.html`, `report.pdf`, `content.json`, `figures/*.svg`, `tables/*.csv`.
 
     The same inputs give the same bytes. Everything is made before anything is written, and each file replaces its
     predecessor in one step, so that a report that cannot be made leaves an older one untouched.
@@ -31,7 +31,7 @@ def write_report(
     Args:
         inputs: The facts of the run.
         folder: The run's folder; made if it is absent.
-        formats: Which of `html` and `pdf`; figures and tables are always written.
+        formats: Which of `html` and `pdf`; words, figures and tables are always written.
         paper: Size of the PDF's pages.
         show_ids: Print patient and slide ids in the table of exclusions; otherwise they are numbered.
 
@@ -51,6 +51,7 @@ def write_report(
     from tapfm_eval.report.content import build_content
     from tapfm_eval.report.csvfile import table_csv
     from tapfm_eval.report.figures import draw
+    from tapfm_eval.report.words import content_json
 
     content = build_content(inputs, show_ids=show_ids)
     figures = {figure.id: draw(figure.drawing) for figure in content.figures}
@@ -63,6 +64,7 @@ def write_report(
         from tapfm_eval.report.pdf import render_pdf
 
         files[folder / "report.pdf"] = render_pdf(content, figures, paper=paper)
+    files[folder / "content.json"] = content_json(content).encode()
     files |= {folder / "figures" / f"{name}.svg": svg.encode() for name, svg in figures.items()}
     files |= {folder / "tables" / f"{table.id}.csv": table_csv(table).encode() for table in content.tables}
     for path, data in files.items():

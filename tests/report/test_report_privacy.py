@@ -53,7 +53,7 @@ def test_no_form_of_the_report_names_a_file(tmp_path: Path, show_ids: bool) -> N
     flow = (*inputs.results.flow[:1], step, *inputs.results.flow[1:])
     write_report(with_results(inputs, exclusions=(lost, withdrawn), flow=flow), tmp_path / "r", show_ids=show_ids)
     files = [path for path in (tmp_path / "r").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".html", ".pdf", ".csv", ".svg"}
+    assert {path.suffix for path in files} == {".html", ".pdf", ".csv", ".svg", ".json"}
     for path in files:
         if path.suffix == ".pdf":
             text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(path.read_bytes())).pages)
