@@ -1,6 +1,7 @@
 """`verify` names whatever was edited in a finished run, and is silent about a run that nobody touched."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -206,6 +207,38 @@ def test_with_other_versions_numbers_are_compared_to_nine_digits(run: Path) -> N
     verified = verify_run(run)
     assert {m.where for m in verified.mismatches} == {"provenance.json, sha256", "results.json, sha256"}
     assert any("other versions" in note for note in verified.notes)
+
+
+def test_weights_that_were_edited_are_named_and_absent_ones_are_said(run: Path) -> None:
+    for fold in (0, 1):
+        weights = unit(run, "tapfm", fold) / "selected.safetensors"
+        weights.write_bytes(b"weights of a small network")
+        chosen = unit(run, "tapfm", fold) / "selection.json"
+        write_json(chosen, {**read_json(chosen), "weights_sha256": sha256_file(weights)})
+    before = {m.where for m in verify_run(run).mismatches}  # the selections themselves were edited here
+    assert not any("safetensors" in where for where in before)
+    first, second = (unit(run, "tapfm", fold) / "selected.safetensors" for fold in (0, 1))
+    first.write_bytes(b"weights of a small networK")
+    second.unlink()
+    verified = verify_run(run)
+    assert {m.where for m in verified.mismatches} - before == {"arms/tapfm/seed-1/fold-0/selected.safetensors, sha256"}
+    assert any("Weights absent: those of 1 of 2 units" in note for note in verified.notes)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe", "elsewhere", "nothing"])
+def test_what_is_no_file_of_the_run_is_refused_before_it_is_read(run: Path, tmp_path: Path, target: str) -> None:
+    path = run / "protocol.yaml"
+    if target == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif target == "elsewhere":
+        path.rename(tmp_path / "protocol.yaml")
+        path.symlink_to(tmp_path / "protocol.yaml")
+    else:
+        path.unlink()
+        path.symlink_to(target)
+    with pytest.raises(RunError, match=r"protocol\.yaml: expected a file of the run's own"):
+        verify_run(run)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

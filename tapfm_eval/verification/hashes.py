@@ -73,6 +73,29 @@ def compare_with_provenance(root: Path, protocol: Protocol) -> Iterator[Mismatch
                 yield Mismatch(where, stored, str(expected))
 
 
+def compare_weights(root: Path) -> tuple[list[Mismatch], int, int]:
+    """Trained weights against the hashes that the selections hold: what differs, how many are there, how many are not.
+
+    Weights may be left out of a folder that is handed on: they are large, and nothing else in it follows from them.
+    """
+    found: list[Mismatch] = []
+    there = absent = 0
+    for selection in sorted(root.glob("arms/*/seed-*/fold-*/selection.json")):
+        expected = (_json(selection) or {}).get("weights_sha256")
+        weights = selection.with_name("selected.safetensors")
+        if not expected:
+            continue
+        if not weights.is_file():
+            absent += 1
+            continue
+        there += 1
+        stored = sha256_file(weights)
+        if stored != expected:
+            where = f"{weights.relative_to(root).as_posix()}, sha256"
+            found.append(Mismatch(where, stored, f"{expected}, as selection.json beside it says"))
+    return found, there, absent
+
+
 def _hashes(stated: Mapping[str, Any]) -> Mapping[str, Any]:
     sections = stated.get("sections")
     found = sections.get("hashes (sha256)") if isinstance(sections, dict) else None

@@ -16,6 +16,11 @@ class Mismatch:
     stored: str  # what the folder holds
     recomputed: str  # what follows from the run's inputs, or what the journal recorded
 
+    @property
+    def file(self) -> str:
+        """The file within the folder."""
+        return self.where.partition(",")[0].partition(" against ")[0]
+
 
 def refused(error: InputError) -> list[Mismatch]:
     """The problems of an input that cannot be read as what it claims to be, as mismatches."""

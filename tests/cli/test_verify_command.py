@@ -19,6 +19,9 @@ def test_verify_says_what_matches_and_what_does_not(command: Command, finished: 
     assert said.code == 1
     assert "inputs/ext/manifest.csv" in said.out
     assert said.out.splitlines()[-1].startswith("Does not match")
+    said = command("verify", run, "--quiet")
+    assert len(said.out.splitlines()) == 1
+    assert " in inputs/ext/manifest.csv, " in said.out
     said = command("verify", run, "--json")
     assert said.code == 1
     content = json.loads(said.out)
