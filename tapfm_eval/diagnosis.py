@@ -22,7 +22,8 @@ from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.drift import BlockDrift, block_drift, block_tokens
 from tapfm_eval.methods.losses import TargetWeights, target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator
-from tapfm_eval.methods.recipe import resolve_recipe
+from tapfm_eval.methods.probe import training_micro_batch
+from tapfm_eval.methods.recipe import resolve_recipe, states_micro_batch
 from tapfm_eval.methods.sources import Draw, StudySlide, TileSource
 from tapfm_eval.methods.train import train_briefly
 from tapfm_eval.methods.unit import TrainingData, Unit
@@ -35,6 +36,7 @@ from tapfm_eval.report.drawings import Curve, CurveGrid, Mark, Panel
 from tapfm_eval.report.figures import draw
 from tapfm_eval.rundir import RunFolder, run_id, write_json, write_text
 from tapfm_eval.slides.tiles import tile_spec
+from tapfm_eval.stages.micro_batch import has_own_memory
 from tapfm_eval.stages.tiling import tile_slides
 
 FORMAT = "tapfm-eval/block-diagnosis/1"
@@ -116,9 +118,14 @@ def diagnose_blocks(path: Path, arm_id: str, plan: ProbePlan, options: RunOption
     network = load_backbone(card, weights=options.weights.get(arm.backbone), seed=protocol.seeds[0])
     encoder = TileEncoder(network, card)
     adapt_encoder(encoder, arm.adapt, f"arm {arm.id}")
+    encoder.use_kernels(fused=recipe.fused_attention, compiled=recipe.compile_blocks)
     parts = (unit.seed, unit.fold, arm.id)
     aggregator = build_aggregator(arm.aggregator, card.dim, len(data.targets), recipe, *parts).to(device)
     model = SlideModel(encoder.to(device), aggregator, device)
+    if has_own_memory(device) and not states_micro_batch(protocol, arm):
+        most = max(min(data.tiles_per_slide or len(slide.grid), len(slide.grid)) for slide in data.train)
+        found_by_probe = training_micro_batch(model, recipe, most, protocol.tiles.tile_px, f"arm {arm.id}")
+        recipe = replace(recipe, micro_batch=found_by_probe.tiles)
 
     by_id = {slide.slide_id: slide for slide in slides}
     plain = TileSource(by_id, options.workers, None)

@@ -14,6 +14,8 @@ from tapfm_eval.backbones.cards import CARDS, stand_in
 from tapfm_eval.cohort.splits import write_split
 from tapfm_eval.diagnosis import Diagnosis, ProbePlan, diagnose_blocks
 from tapfm_eval.errors import InputError
+from tapfm_eval.methods.probe import MicroBatch
+from tapfm_eval.methods.recipe import Recipe
 from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
 from tapfm_eval.rehearsal.svs import write_svs
@@ -86,3 +88,23 @@ def test_without_slides_of_training_patients_the_remedy_is_named(
     with pytest.raises(InputError, match="--slides here=DIR"):
         probe((study[0], replace(study[1], slides={"here": empty})), tmp_path / "one")
     assert not (tmp_path / "one").exists()
+
+
+def test_on_a_gpu_the_micro_batch_is_probed_and_kernels_are_the_protocols(
+    study: tuple[Path, RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def probed(_: object, recipe: Recipe, most: int, *__: object) -> MicroBatch:
+        asked.append(most)
+        return MicroBatch(2, 0.1, 0.0)
+
+    def kernels(_: object, **chosen: bool) -> None:
+        asked.append(chosen)
+
+    monkeypatch.setattr(diagnosis, "has_own_memory", lambda _: True)
+    monkeypatch.setattr(diagnosis, "training_micro_batch", probed)
+    monkeypatch.setattr(diagnosis.TileEncoder, "use_kernels", kernels)
+    found = probe(study, tmp_path / "gpu")
+    assert asked[-2:] == [{"fused": True, "compiled": False}, 4]
+    assert found.drift.depth == 3

@@ -105,8 +105,19 @@ class TileEncoder(nn.Module):
         self._run_block = cast(RunBlock, torch.compile(_run_block)) if compiled else _run_block
 
     def _blocks(self, x: Tensor, keep: Tensor | None, start: int, stop: int) -> Tensor:
-        for i in range(start, stop):
-            x = self._run_block(cast(Block, self.network.blocks[i]), x, None if keep is None else keep[:, i])
+        try:
+            for i in range(start, stop):
+                x = self._run_block(cast(Block, self.network.blocks[i]), x, None if keep is None else keep[:, i])
+        except RuntimeError as error:
+            from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+            if not isinstance(error, TorchDynamoException):
+                raise
+            said = " ".join(str(error).split("\n\n")[0].split())
+            raise BackboneError(
+                Problem("training.compile_blocks", "blocks that torch.compile can compile on this machine", said[:160],
+                        "State `compile_blocks: false`, or install the compiler that torch asks for.")
+            ) from None  # fmt: skip
         return x
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder
+from tapfm_eval.errors import BackboneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
 
@@ -67,6 +68,21 @@ def test_compiled_blocks_share_a_few_graphs_whatever_depth_and_batch(
             torch.testing.assert_close(ours[1], a, rtol=0, atol=1e-15)
             assert ours[0].requires_grad is graph
     assert 1 <= len(compiled) <= 4
+    torch._dynamo.reset()
+
+
+def test_a_machine_that_cannot_compile_says_what_to_state(
+    tiny_encoder: Callable[..., TileEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(_: nn.Module, __: list[Tensor]) -> Callable[..., Any]:
+        raise FileNotFoundError("no C++ compiler")
+
+    encoder, compile_with = tiny_encoder("uni"), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda run: compile_with(run, backend=backend))
+    torch._dynamo.reset()
+    encoder.use_kernels(fused=True, compiled=True)
+    with pytest.raises(BackboneError, match=r"compile_blocks: .*no C\+\+ compiler.*compile_blocks: false"):
+        encoder(tiles(2))
     torch._dynamo.reset()
 
 
