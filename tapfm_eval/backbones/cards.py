@@ -250,7 +250,7 @@ _CARDS = (
         embedding="cls",
         tile_px=224, mpp=0.5, mean=IMAGENET_MEAN, std=IMAGENET_STD,
         parameters=303_350_784,
-        licence="Owkin non-commercial",
+        licence="Owkin non-commercial; whether access is gated is unverified",
         gated=True,
         pretraining="PANCAN-XL: 60,000 slides, of TCGA, GTEx, CPTAC and other public cohorts; full list undisclosed",
         reference="Filiot et al. 2024, arXiv:2409.09173",

@@ -29,7 +29,11 @@ DECLARED = "features.json"
 MPP_AT_MAGNIFICATION_1 = 10.0  # um per pixel; 20x is 0.5
 _FEATURES = ("features", "feats", "patch_embeddings")  # TRIDENT and CLAM, STAMP, older STAMP
 _OTHER_NAMES: Mapping[str, str] = MappingProxyType(  # letters and digits alone -> card
-    {"univ1": "uni", "mahmooduni": "uni", "univ2": "uni2-h", "uni2": "uni2-h"}
+    {
+        "univ1": "uni", "mahmooduni": "uni", "univ2": "uni2-h", "uni2": "uni2-h", "mahmooduni2": "uni2-h",
+        "kaikovits16": "kaiko-s16", "kaikovits8": "kaiko-s8", "kaikovitb16": "kaiko-b16", "kaikovitb8": "kaiko-b8",
+        "kaikovitl14": "kaiko-l14",
+    }
 )
 _ATTRIBUTES = (
     "unit", "tile_size_px", "tile_size_um", "extractor", "encoder", "target_magnification", "patch_size", "overlap",
@@ -59,11 +63,12 @@ class ForeignSlide:
 def encoder_name(said: str) -> str:
     """The card that another tool's name of an encoder means; the name itself where there is none.
 
-    >>> [encoder_name(name) for name in ("uni_v1", "hoptimus0", "gigapath", "resnet50")]
-    ['uni', 'h-optimus-0', 'gigapath', 'resnet50']
+    >>> [encoder_name(name) for name in ("uni_v1", "hoptimus0", "MahmoodLab/UNI2-h", "kaiko-vitb8", "resnet50")]
+    ['uni', 'h-optimus-0', 'uni2-h', 'kaiko-b8', 'resnet50']
     """
     plain = re.sub(r"[^a-z0-9]", "", said.lower())
     cards = {re.sub(r"[^a-z0-9]", "", name): name for name in CARDS}
+    cards |= {re.sub(r"[^a-z0-9]", "", card.hub_id.lower()): name for name, card in CARDS.items()}
     return cards.get(plain) or _OTHER_NAMES.get(plain, said)
 
 

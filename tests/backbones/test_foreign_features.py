@@ -18,6 +18,7 @@ from tapfm_eval.backbones.foreign import (
     FeatureFacts,
     ForeignSlide,
     declared_facts,
+    encoder_name,
     feature_file,
     read_foreign,
 )
@@ -282,3 +283,14 @@ def test_a_real_file_of_another_layout_is_refused_with_what_it_holds() -> None:
     text = refused(REAL.resolve())
     assert "features, metadata" in text
     assert "coords" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "card"),
+    [
+        ("uni_v1", "uni"), ("mahmood-uni2", "uni2-h"), ("kaiko-vitb8", "kaiko-b8"), ("kaiko-vitl14", "kaiko-l14"),
+        ("hoptimus0", "h-optimus-0"), ("resnet50", "resnet50"), *((card.hub_id, name) for name, card in CARDS.items()),
+    ],
+)  # fmt: skip
+def test_another_tools_name_of_an_encoder_and_its_hub_id_mean_the_card(said: str, card: str) -> None:
+    assert encoder_name(said) == card
