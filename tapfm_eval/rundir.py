@@ -1,5 +1,6 @@
 """The run folder: its names, atomic writes, hashes and journal."""
 
+import errno
 import hashlib
 import json
 import os
@@ -43,9 +44,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
+    full = error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # None: as safetensors says it
+    remedy = "Free space or give another folder with --out." if full else "Check the folder and its rights (--out)."
     return RunError(
         Problem(str(path), "a file that can be written", error.strerror or str(error),
-                "Free space or give another folder with --out; the same command resumes.")
+                f"{remedy} Nothing that is done is lost: give the same command again.")
     )  # fmt: skip
 
 

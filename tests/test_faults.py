@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_is_a_message_and_the_run_goes_on_where_it_was(
     with files_of_at_most(size), pytest.raises(RunError, match="expected a file that can be written") as error:
         run(brief)
     assert torn in str(error.value)
-    assert "the same command resumes" in str(error.value)
+    assert "give the same command again" in str(error.value)
     assert predictions(run(brief)) == undisturbed
 
 

@@ -287,6 +287,36 @@ def test_one_file_given_under_two_names_is_two_arms_and_twice_under_one_is_refus
         scored(tmp_path, file, file)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("https://example.org/preds.csv", ["an address", "Download it first"]), ("-", ["standard input", "to a file"])],
+)
+def test_what_is_no_file_is_said_to_be_none(tmp_path: Path, given: str, words: list[str]) -> None:
+    text = refused(tmp_path, Path(given))
+    for word in words:
+        assert word in text
+
+
+def test_json_is_said_to_be_no_table_instead_of_a_fault_a_line(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"aurocs": list(range(500))}, indent=1), encoding="utf-8")
+    text = refused(tmp_path, tmp_path / "results.json")
+    assert "got JSON" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_an_unknown_label_beside_a_known_one_is_to_be_filled_in(tmp_path: Path) -> None:
+    one = plain_file(tmp_path / "one.csv", patients(unknown=0))
+    two = plain_file(tmp_path / "two.csv", [(p, None if p == "P005" else y, s) for p, y, s in patients(unknown=0)])
+    text = refused(tmp_path, one, two)
+    assert "patient P005" in text
+    assert "Fill in the label where it is empty" in text
+
+
+def test_a_subgroup_that_no_file_has_is_said_with_the_file(tmp_path: Path) -> None:
+    path = plain_file(tmp_path / "mine.csv", patients())
+    assert f"{path}: expected a column 'sex'" in refused(tmp_path, path, subgroups=("sex",))
+
+
 def test_score_and_what_follows_need_no_more_packages_than_the_docs_say(tmp_path: Path) -> None:
     said = re.search(r"^pip install (imagecodecs .*)$", (ROOT / "docs" / "score.md").read_text(encoding="utf-8"), re.M)
     assert said is not None

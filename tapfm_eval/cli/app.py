@@ -36,7 +36,7 @@ app = typer.Typer(
     help="Clinical validation of pathology foundation models adapted to predict gene mutations from H&E slides. "
     "Research use only.",
     epilog="Exit codes: 0 done; 1 the command worked and found something; 2 wrong use or input; 75 a signal stopped it "
-    "and the same command resumes.  \nExample: `tapfm-eval run protocols/luad.yaml --rehearse`",
+    "and the same command resumes; 130 Ctrl-C ended it.  \nExample: `tapfm-eval run protocols/luad.yaml --rehearse`",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -105,7 +105,9 @@ def scores_of(column: Column, problems: list[Problem]) -> list[float]:
                 outside.append((line, value))
         scores.append(value)
     if missing:
-        remedy = "Delete these rows: the report counts patients that a model did not score."
+        remedy = (
+            "Delete these rows. With --manifest, or a second file that has them, the report counts them as not scored."
+        )
         problems.append(Problem(column.at(missing), "a score", "none", remedy))
     for cell, lines in unreadable.items():
         problems.append(Problem(column.at(lines), "a number from 0 to 1", shown(cell), "Write 0.25, with a point."))

@@ -81,6 +81,7 @@ def import_predictions(path: Path, options: ImportOptions) -> ImportedPrediction
         PredictionsError: With every fault of the file.
     """
     what = "a table of predictions"
+    _refuse_what_is_no_table(path)
     file = read_csv_file(path, PredictionsError, what, (), comment=True, unnamed_index=True)
     if file.comment is not None and file.comment.strip() == FORMAT:
         return _own(path, file)
@@ -92,6 +93,22 @@ def import_predictions(path: Path, options: ImportOptions) -> ImportedPrediction
     if "PATIENT" in file.columns and _stamp_targets(file.columns) and "score" not in options.columns:
         return _stamp(path, file, options)
     return _plain(file, options)
+
+
+def _refuse_what_is_no_table(path: Path) -> None:
+    """What is often given instead: an address, a stream, or JSON, where a reader of tables finds a fault a line."""
+    expected = "a CSV file of predictions"
+    if re.match(r"https?:/", str(path)):
+        remedy = "Download it first, and give the file."
+        raise PredictionsError(Problem(str(path), expected, "an address", remedy))
+    if str(path) == "-":
+        raise PredictionsError(Problem("-", expected, "the standard input", "Write it to a file, and give that."))
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if start[:1] in (b"{", b"["):
+            remedy = "Give the table of predictions, such as predictions.csv."
+            raise PredictionsError(Problem(str(path), expected, "JSON", remedy))
 
 
 def read_slide_table(path: Path) -> dict[str, str]:
@@ -201,7 +218,8 @@ def _stamp(path: Path, file: CsvFile, options: ImportOptions) -> ImportedPredict
         plain = {_as_class(spelt): column for spelt, column in classes.items()}
         wanted = "1" if options.positive is None and set(plain) == {"0", "1"} else options.positive
         if wanted is None or wanted not in plain:
-            remedy = f"Say which class is positive: --positive {next(iter(classes))}."
+            choice = " or ".join(f"--positive {spelt}" for spelt in list(classes)[:2])
+            remedy = f"Say which class is positive: {choice}."
             got = (
                 f"classes {', '.join(classes)}"
                 if wanted is None

@@ -269,7 +269,10 @@ def _label_conflicts(table: pd.DataFrame) -> Iterable[Problem]:
                 sorted({"unknown" if pd.isna(x) else f"{x:g}" for x in own["label"]})
             ) + f" (arms {', '.join(sorted(set(own['arm'])))})"  # fmt: skip
             where = f"{cohort}, patient {patient}, {target}"
-            yield Problem(where, "one label in all rows and files", got, "Correct the labels, or give --manifest.")
+            remedy = "Correct the labels, or give --manifest."
+            if own["label"].isna().any():
+                remedy = "Fill in the label where it is empty (an empty one says: unknown), or give --manifest."
+            yield Problem(where, "one label in all rows and files", got, remedy)
 
 
 def _common_targets(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -316,7 +319,8 @@ def _covariates(
         source = rows.fillna("").drop_duplicates().set_index("patient_id")
     lacking = [name for name in options.subgroups if name not in source]
     if lacking:
-        where = str(options.manifest) if options.manifest is not None else "predictions"
+        files = [read.where for read in imported] if options.manifest is None else [str(options.manifest)]
+        where = " and ".join(files)
         remedy = "Correct --subgroups, or give a manifest with the column."
         raise PredictionsError(Problem(where, f"a column {name!r}", "no such column", remedy) for name in lacking)
     twice = sorted(set(source.index[source.index.duplicated()]))
