@@ -70,6 +70,7 @@ class Check:
     state: State  # `warning`: some runs do without
     found: str
     remedy: str  # empty where there is nothing to do
+    of_study: bool = False  # the protocol's own weights and slides, which a rehearsal does without
 
 
 def examine(out: Path = Path("reports"), protocol: Path | None = None, *, offline: bool = False) -> tuple[Check, ...]:
@@ -275,7 +276,10 @@ def _git() -> Check:
 
 
 def _study(path: Path) -> Iterator[Check]:
-    """Weights and slides that a protocol needs, as far as this machine and `paths.toml` know them."""
+    """Weights and slides that a protocol needs, as far as this machine and `paths.toml` know them.
+
+    Without them the study cannot run, so they are missing and no warning; its rehearsal needs none.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     protocol = read_protocol(path, backbones=CARDS)
@@ -284,19 +288,21 @@ def _study(path: Path) -> Iterator[Check]:
         given = weights.get(name)
         cached: Callable[[str], object] = lambda file, card=CARDS[name]: try_to_load_from_cache(card.hub_id, file)  # type: ignore[misc]  # noqa: E731
         if given is not None and given.is_file():
-            yield Check(f"weights of {name}", "ok", str(given), "")
+            yield Check(f"weights of {name}", "ok", str(given), "", of_study=True)
         elif any(isinstance(cached(file), str) for file in ("model.safetensors", "pytorch_model.bin")):
-            yield Check(f"weights of {name}", "ok", "in the hub's cache", "")
+            yield Check(f"weights of {name}", "ok", "in the hub's cache", "", of_study=True)
         else:
             found = "none on this machine" if given is None else f"no file {given} (paths.toml)"
             remedy = f"tapfm-eval backbones fetch {name} --to DIR, then [weights] in paths.toml."
-            yield Check(f"weights of {name}", "warning", found, remedy)
+            yield Check(f"weights of {name}", "missing", found, remedy, of_study=True)
     for name, cohort in protocol.cohorts.items():
         folder = slides.get(name)
         if cohort.expected is not None:
-            yield Check(f"cohort {name}", "warning", "only expected", "Supply manifest and split (docs/guide.md).")
+            remedy = "Supply manifest and split (docs/guide.md)."
+            yield Check(f"cohort {name}", "missing", "only expected", remedy, of_study=True)
         elif folder is None or not folder.is_dir():
             found = "no folder known" if folder is None else f"no folder {folder} (paths.toml)"
-            yield Check(f"slides of {name}", "warning", found, f"Give --slides {name}=DIR, or [slides] in paths.toml.")
+            remedy = f"[slides] in paths.toml, or --slides {name}=DIR with the run; or --features {name}=DIR."
+            yield Check(f"slides of {name}", "missing", found, remedy, of_study=True)
         else:
-            yield Check(f"slides of {name}", "ok", str(folder), "")
+            yield Check(f"slides of {name}", "ok", str(folder), "", of_study=True)

@@ -64,8 +64,12 @@ def test_a_study_is_held_against_the_machine(monkeypatch: pytest.MonkeyPatch, tm
     assert checks["GPU"].state == "warning"
     assert "the largest arm needs about 31 GB" in checks["GPU"].found
     assert checks["weights of uni"].state == "ok"
-    assert checks["weights of h-optimus-0"].state == "warning"
+    assert checks["weights of h-optimus-0"].state == "missing"
     assert "nowhere" in checks["slides of tcga-luad"].found
+    assert checks["slides of tcga-luad"].state == "missing"
+    assert {name for name, check in checks.items() if check.of_study} == {
+        "weights of uni", "weights of h-optimus-0", "slides of tcga-luad", "slides of cptac-luad"
+    }  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_written_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def doctor(
 ) -> None:
     """Say what this machine has and lacks for a run, with the remedy. Exit code 1 if anything is missing.
 
-    A warning is something that some runs need: a GPU, a network, a token.
+    A warning is something that some runs need: a GPU, a network, a token. With a PROTOCOL its weights and slides are
+    needed as well.
     """
     from tapfm_eval.doctor import examine
     from tapfm_eval.serialise import plain
@@ -45,10 +46,18 @@ def doctor(
         warnings = sum(check.state == "warning" for check in checks)
         typer.echo(
             f"{len(checks)} checks: {len(missing)} missing, {warnings} warning{'' if warnings == 1 else 's'}."
-            + (" A rehearsal will run: tapfm-eval run protocols/luad.yaml --rehearse" if not missing else "")
+            + _outlook(missing, protocol)
         )
     if missing:
         raise typer.Exit(1)
+
+
+def _outlook(missing: "Sequence[Check]", protocol: Path | None) -> str:
+    """What will run as it is."""
+    if all(check.of_study for check in missing):
+        rehearsal = f" A rehearsal will run: tapfm-eval run {protocol or 'protocols/luad.yaml'} --rehearse"
+        return f" The study itself lacks them.{rehearsal}" if missing else rehearsal
+    return ""
 
 
 def _show(checks: "Sequence[Check]") -> None:

@@ -46,18 +46,25 @@ def protocol_diff(
     from tapfm_eval import api
 
     found = api.protocol_diff(first, second)
+    reused = bool(found) and not {"id", "version"} & {one.key for one in found}
     if as_json:
         rows = [{"key": one.key, "a": one.first, "b": one.second} for one in found]
-        content = {"format": "tapfm-eval/protocol-diff/1", "a": str(first), "b": str(second), "differences": rows}
+        content = {"format": "tapfm-eval/protocol-diff/1", "a": str(first), "b": str(second), "differences": rows,
+                   "same_version": reused}  # fmt: skip
         print_json(content)
     elif found:
         if not quiet:
             _show_differences([(one.key, one.first, one.second) for one in found], str(first), str(second))
-        typer.echo(f"{len(found)} key{'s' * (len(found) != 1)} differ{'s' * (len(found) == 1)}.")
+        typer.echo(f"{len(found)} key{'s' * (len(found) != 1)} differ{'s' * (len(found) == 1)}.{_REUSED * reused}")
     else:
         typer.echo(f"{first} and {second} say the same.")
     if found:
         raise typer.Exit(1)
+
+
+_REUSED = (
+    " Both bear the same id and version, which stand for one content: a lock refuses the second. Raise its version."
+)
 
 
 def _show_differences(rows: list[tuple[str, object, object]], first: str, second: str) -> None:
