@@ -2,8 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,53 @@ def test_the_readme_leads_to_every_command_and_page_that_a_new_user_needs() -> N
     for name in sorted((ROOT / "docs").glob("*.md")):
         if name.stem not in ("decisions", "statistics-auroc", "benchmarks"):  # for who works on the suite itself
             assert f"docs/{name.name}" in page, name.name
+
+
+SLURM_RUN = """#!/bin/bash
+trap 'echo told >>"$LOG"; if [ "$ENDS" = never ]; then :; else exit "$ENDS"; fi' USR1
+echo ready >>"$LOG"
+while true; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "requeued"), [("75", 75, True), ("0", 0, False), ("1", 1, True), ("never", None, True)]
+)
+def test_the_slurm_script_queues_itself_again_where_the_run_was_stopped(
+    tmp_path: Path, ends: str, code: int | None, requeued: bool
+) -> None:
+    """The script of the recipe with a run and a Slurm of a few lines in their places."""
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    script = next(text for text in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL) if "--array" in text)
+    assert "USR1@900" in script
+    assert "sleep 780" in script
+    script = script.replace("cd /shared/study", f"cd {tmp_path}").replace("sleep 780", "sleep 1")
+    log = tmp_path / "log"
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for path, text in ((tmp_path / ".venv" / "bin" / "tapfm-eval", SLURM_RUN),
+                       (tmp_path / "scontrol", f'#!/bin/sh\necho "$@" >>{log}\n'),
+                       (tmp_path / "job.sh", script)):  # fmt: skip
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log), "ENDS": ends,
+                   "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "77"}  # fmt: skip
+    with subprocess.Popen([tmp_path / "job.sh"], env=environment, start_new_session=True) as job:
+        try:
+            wait_for(log, "ready")
+            job.send_signal(signal.SIGUSR1)
+            wait_for(log, "told")
+            if code is None:
+                wait_for(log, "requeue 77")  # Slurm ends the job then
+            else:
+                assert job.wait(20) == code
+                assert ("requeue 77" in log.read_text(encoding="utf-8")) == requeued
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+def wait_for(log: Path, word: str) -> None:
+    given_up = time.monotonic() + 20
+    while not (log.is_file() and word in log.read_text(encoding="utf-8")):
+        assert time.monotonic() < given_up, f"{word} was never said"
+        time.sleep(0.02)
