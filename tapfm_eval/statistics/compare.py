@@ -57,9 +57,10 @@ def compare_auroc(
             difference; "z" to the normal distribution, as pROC. Type I error at nominal .05 with 3 / 5 / 10 / 20
             positives: up to .16 / .11 / .08 / .06 for z, at most .053 for t, where the two scores have the same shape;
             up to .25 for t where their positives spread very differently (docs/statistics-auroc.md).
-        level: of the two-sided interval. Under a true difference of .05 between highly correlated scores at AUROC .85
-            the 95 % t interval covers .88 / .90 / .93 / .94 with 3 / 5 / 10 / 20 positives, else .93 or more where
-            the two scores have the same shape, and down to .87 where they do not.
+        level: of the two-sided interval. Under a true difference of .05 between highly correlated scores of the same
+            shape the 95 % t interval covers .88 / .90 / .93 / .94 with 3 / 5 / 10 / 20 positives at AUROC .85, and
+            .80 / .83 / .88 / .92 at .95; between loosely correlated ones .93 or more at .85, .88 / .90 / .93 / .94 at
+            .95; down to .87 where shapes differ. `method="mover"` holds.
         hypothesis: what the p-value is about: "two-sided"; "superiority" (H0: A <= B, one-sided); "inferiority"
             (H0: A >= B, one-sided); "non-inferiority" (H0: A - B <= -margin); "equivalence" (H0: |A - B| >= margin,
             two one-sided tests). The limits stay those of the two-sided interval: non-inferiority at one-sided alpha
