@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from tapfm_eval.report.pictures import Picture
 
+NO_ARM, OTHERS = -1, -2  # styles of lines that belong to no arm, and of arms that are not told apart
+
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
@@ -44,7 +46,7 @@ class Curve:
 
     x: tuple[float, ...]
     y: tuple[float, ...]
-    style: int  # position of the arm; 0 is the accent, -1 no arm
+    style: int  # position of the arm, 0 is the accent; or NO_ARM, OTHERS
     dashed: bool = False
 
 

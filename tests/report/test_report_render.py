@@ -18,6 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
+import pypdfium2
 import pytest
 from example import example_inputs, with_results
 from fontTools.ttLib import TTFont
@@ -74,6 +76,11 @@ def real() -> Rendered:
 @pytest.fixture(scope="module")
 def rehearsed() -> Rendered:
     return Rendered(example_inputs(rehearsal=True), paper="letter")
+
+
+@pytest.fixture(scope="module")
+def golden() -> Rendered:
+    return Rendered(golden_inputs())
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +236,27 @@ def test_the_summary_is_one_page(study: str, paper: str) -> None:
     (table,) = (block for block in front.sections[0].blocks if isinstance(block, Table))
     assert squeezed(limits.items[-1]) in squeezed(pages[0])
     assert any(row[0].text == "EGFR" for group in table.groups for row in group.rows)
+
+
+def blank_shares(pdf: bytes) -> list[float]:
+    """Of each page's text area, the share below its last words or lines; a watermark is too faint to count."""
+    document = pypdfium2.PdfDocument(pdf)
+    shares = []
+    for page in document:
+        grey = np.asarray(page.render(scale=0.5).to_pil().convert("L"))
+        points = grey.shape[0] / page.get_height()
+        area = grey[round(74 * points) : round((page.get_height() - 68) * points)]  # 26 mm above, 24 mm below
+        dark = np.flatnonzero((area < 200).any(axis=1))
+        shares.append(1 - (int(dark[-1]) + 1 if len(dark) else 0) / len(area))
+    return shares
+
+
+@pytest.mark.parametrize("name", ["real", "rehearsed", "golden"])
+def test_no_page_but_the_last_is_half_empty(name: str, request: pytest.FixtureRequest) -> None:
+    rendered: Rendered = request.getfixturevalue(name)
+    *shares, _ = blank_shares(rendered.pdf)
+    assert {page: share for page, share in enumerate(shares, 1) if share > 0.45} == {}
+    assert sum(shares) / len(shares) < 0.2
 
 
 def test_a_rehearsal_says_so_on_every_page(rehearsed: Rendered, real: Rendered) -> None:
@@ -506,3 +534,4 @@ def test_a_large_study_renders_quickly_and_stays_small(tmp_path: Path) -> None:
     write_report(inputs, tmp_path)
     assert time.perf_counter() - started < 30
     assert (tmp_path / "report.html").stat().st_size < 10_000_000
+    assert max(blank_shares((tmp_path / "report.pdf").read_bytes())[:-1]) < 0.5

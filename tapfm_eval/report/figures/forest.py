@@ -12,7 +12,9 @@ from tapfm_eval.report.fitting import SMALL, fitted, width_of
 from tapfm_eval.report.numbers import fixed
 from tapfm_eval.report.palette import FAINT, HAIRLINE, INK, MUTED
 
-_ROW, _GROUP, _HEAD, _AXIS = 11.2, 17.5, 18.0, 32.0
+_PITCH, _CLOSE_PITCH = (11.2, 17.5), (9.6, 14.5)  # of rows, and of headings over a group
+_LOOSE_ROWS = 20  # more of them stand closer, so that two plots share a page
+_HEAD, _AXIS = 18.0, 32.0
 _COUNTS_WIDTH, _TEXT_WIDTH, _SPACE = 42.0, 100.0, 14.0
 
 
@@ -20,7 +22,8 @@ def forest_figure(plot: ForestPlot) -> Figure:
     """Labels and counts on the left, estimates in words on the right, and the axis in the room between."""
     rows = [row for group in plot.groups for row in group.rows]
     titled = sum(bool(group.title) for group in plot.groups)
-    height = _HEAD + len(rows) * _ROW + titled * _GROUP + _AXIS
+    row_pitch, group_pitch = _PITCH if len(rows) <= _LOOSE_ROWS else _CLOSE_PITCH
+    height = _HEAD + len(rows) * row_pitch + titled * group_pitch + _AXIS
     figure, axes = sheet(height)
     labels = 8 + min(184.0, max([90.0, *(width_of(row.label) for row in rows)]))
     counts, text = labels + _COUNTS_WIDTH, WIDTH - _TEXT_WIDTH
@@ -32,19 +35,20 @@ def forest_figure(plot: ForestPlot) -> Figure:
     y = _HEAD
     for group in plot.groups:
         if group.title:
-            axes.text(0, y + _GROUP - 5, fitted(group.title, counts + _SPACE), weight="bold", va="baseline", color=INK)
-            y += _GROUP
+            title = fitted(group.title, counts + _SPACE)
+            axes.text(0, y + group_pitch - 5, title, weight="bold", va="baseline", color=INK)
+            y += group_pitch
         if group.reference is not None:
             x = frame.position(group.reference)
-            axes.plot([x, x], [y, y + len(group.rows) * _ROW], color=MUTED, lw=0.9, zorder=1)
+            axes.plot([x, x], [y, y + len(group.rows) * row_pitch], color=MUTED, lw=0.9, zorder=1)
         for row in group.rows:
-            baseline = y + _ROW - 3.5
+            baseline = y + row_pitch - 3
             axes.text(8, baseline, fitted(row.label, labels - 8), va="baseline", color=INK)
             axes.text(counts, baseline, row.counts, ha="right", va="baseline", color=INK)
             colour = INK if math.isfinite(row.value) else MUTED
             axes.text(text, baseline, fitted(row.text, _TEXT_WIDTH), va="baseline", color=colour)
             _interval(axes, row, baseline - 2.6, frame)
-            y += _ROW
+            y += row_pitch
     return figure
 
 

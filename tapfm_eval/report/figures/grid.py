@@ -1,14 +1,14 @@
 """Small multiples of curves: ROC space, reliability, decision curves, training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Span
+from tapfm_eval.report.drawings import OTHERS, Curve, CurveGrid, Panel, Span
 from tapfm_eval.report.figures.sheet import WIDTH, colour_of, dashes_of, sheet
 from tapfm_eval.report.fitting import SMALL, fitted, thinned, wrapped
 from tapfm_eval.report.numbers import fixed
@@ -112,13 +112,14 @@ def _axes_of(axes: Axes, grid: CurveGrid, limits: Limits | None) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=grid.whole_x))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        axis.set_major_formatter(FuncFormatter(_alike(axis.get_major_locator()())))
     axes.grid(visible=True, axis="y", color=FAINT, lw=0.6)
 
 
-def _tick(value: float) -> str:
-    text = fixed(value, 6)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _alike(ticks: Sequence[float]) -> Callable[[float, object], str]:
+    """How all ticks of an axis are written: with the decimals of the one that needs most."""
+    decimals = next((d for d in range(6) if all(abs(round(t, d) - t) < 1e-9 for t in ticks)), 6)
+    return lambda value, _: fixed(value, decimals)
 
 
 def _dashes(grid: CurveGrid, curve: Curve) -> Any:
@@ -131,10 +132,10 @@ def _contents(axes: Axes, grid: CurveGrid, panel: Panel) -> None:
         axes.fill_between(band.x, band.lower, band.upper, color=colour_of(band.style), alpha=0.14, lw=0, zorder=1)
     for curve in reversed(panel.curves):
         x, y = thinned(curve.x, curve.y) if grid.unit_square else (curve.x, curve.y)
-        width = 1.5 if curve.style == 0 and grid.unit_square else 0.9 if curve.style < 0 else 1.0
+        width = 0.5 if curve.style == OTHERS else 0.9 if curve.style < 0 else 1.5 if curve.style == 0 else 1.0
         axes.plot(
             x, y, color=colour_of(curve.style), lw=width, ls=_dashes(grid, curve), solid_joinstyle="round",
-            zorder=3 if curve.style == 0 else 2,
+            zorder=1.5 if curve.style == OTHERS else 3 if curve.style == 0 else 2,
         )  # fmt: skip
     for whisker in panel.whiskers:
         colour = colour_of(whisker.style)

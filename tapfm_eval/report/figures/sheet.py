@@ -16,8 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
+from tapfm_eval.report.drawings import NO_ARM
 from tapfm_eval.report.fitting import SIZE
-from tapfm_eval.report.palette import ARM_COLOURS, INK, LINE_STYLES, MARKERS
+from tapfm_eval.report.palette import ARM_COLOURS, INK, LINE_STYLES, MARKERS, MUTED
 
 WIDTH = 468.0  # points; the width of the text on a page
 _MEASURED_WITH = "STIXGeneral"  # shipped with matplotlib; as wide as the fonts that readers will see
@@ -95,8 +96,10 @@ def sheet(height: float) -> tuple[Figure, Axes]:
 
 
 def colour_of(style: int) -> str:
-    """The colour of the arm in this position; -1 is no arm, such as treating everybody."""
-    return INK if style < 0 else ARM_COLOURS[style % len(ARM_COLOURS)]
+    """The colour of the arm in this position; ink for what is no arm, grey for arms that are not told apart."""
+    if style < 0:
+        return INK if style == NO_ARM else MUTED
+    return ARM_COLOURS[style % len(ARM_COLOURS)]
 
 
 def dashes_of(style: int) -> Any:

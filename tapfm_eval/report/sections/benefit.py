@@ -1,9 +1,9 @@
-"""Whether acting on a score is better than treating everybody alike: decision curves."""
+"""Whether acting on a score is better than testing everybody, or nobody: decision curves."""
 
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Panel
+from tapfm_eval.report.drawings import NO_ARM, OTHERS, Band, Curve, CurveGrid, Panel
 from tapfm_eval.report.numbers import (
     count,
     decimals_for_widths,
@@ -20,11 +20,11 @@ from tapfm_eval.results import DecisionCurveResult
 
 PANELS = 12  # panels of a figure that fill a page
 TABLED_RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)
-_NOBODY = -1  # the style of lines that belong to no arm
+MOST_NAMED = 6  # arms with a colour in one panel
 
 
 def benefit_section(scope: Scope) -> Section | None:
-    """Decision curves of all arms, with treating all and none; None where none was estimated."""
+    """Decision curves of all arms, with testing all and none; None where none was estimated."""
     results = scope.inputs.results.decision_curves
     if not results:
         return None
@@ -40,8 +40,8 @@ def benefit_section(scope: Scope) -> Section | None:
         Paragraph(
             "A threshold risk says how many needless confirmatory tests one would accept to find one mutated patient: "
             "at a risk of 10%, nine. Net benefit is the number of patients found, less the needless tests at that "
-            f"price, per patient. {scale}. A model is of use only where it lies above both treating everybody as "
-            "mutated and treating nobody."
+            f"price, per patient. {scale}. A model is of use only where it lies above both testing everybody and "
+            "testing nobody."
         )
     ]
     for part in scope.parts(results, splits=("test", "external")):
@@ -56,16 +56,17 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         _panel(scope, target, [r for r in own if r.target == target]) for target in dict.fromkeys(r.target for r in own)
     ]
     paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
-    legend = [(visible(arm), scope.style(arm), False) for arm in scope.arms]
-    legend += [("treat everybody", _NOBODY, True), ("treat nobody", _NOBODY, False)]
+    legend = [(visible(arm), scope.style(arm), False) for arm in scope.arms if arm in _named(scope)]
+    legend += [("other arms", OTHERS, False)] if len(legend) < len(scope.arms) else []
+    legend += [("test everybody", NO_ARM, True), ("test nobody", NO_ARM, False)]
     return [
         Figure(
             id=f"decision-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
             caption=f"Decision curves, {part.title}{of_pages(number, len(paged))}. Band: {scope.interval} of "
-            f"{visible(scope.accent_arm)} at each risk by itself. Each panel has axes of its own",
+            f"{visible(scope.accent_arm)} at each risk by itself. Each panel has axes of its own.",
             alt=f"Net benefit against threshold risk in {part.title}, a panel per target "
-            f"({', '.join(panel.title for panel in page)}), a line per arm, and lines for treating everybody and "
-            "nobody. The table of net benefit holds figures at some risks.",
+            f"({', '.join(panel.title for panel in page)}), a line per arm, and lines for testing everybody and "
+            f"nobody. {_seen(scope, part, [panel.title for panel in page])}The table of net benefit holds more.",
             drawing=CurveGrid(
                 panels=tuple(page),
                 x_label="Threshold risk",
@@ -78,8 +79,33 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
     ]
 
 
+def _seen(scope: Scope, part: Part, titles: list[str]) -> str:
+    """Where the accent arm does more good than treating everybody or nobody: what a look at its curve tells."""
+    told = []
+    for r in scope.inputs.results.decision_curves:
+        if Part(r.cohort, r.split) == part and r.arm == scope.accent_arm and visible(r.target) in titles:
+            best = [
+                t
+                for t, value, everybody in zip(r.thresholds, r.net_benefit, r.treat_all, strict=True)
+                if value > max(everybody, 0.0)
+            ]
+            where = f"between {percent(min(best))} and {percent(max(best))}" if best else "nowhere"
+            told.append(f"{visible(r.target)} {where}")
+    if not told:
+        return ""
+    return f"Above both, somewhere in this range of risks, is {visible(scope.accent_arm)}: {'; '.join(told)}. "
+
+
+def _named(scope: Scope) -> frozenset[str]:
+    """Arms told apart by colour: all of a few; of many the accent arm, and the one that it is tested against."""
+    if len(scope.arms) <= MOST_NAMED:
+        return frozenset(scope.arms)
+    primary = scope.inputs.results.primary
+    return frozenset({scope.accent_arm} if primary is None else {scope.accent_arm, primary.versus})
+
+
 def _panel(scope: Scope, target: str, results: list[DecisionCurveResult]) -> Panel:
-    """Risks up to where no line is above treating nobody any more; net benefit from a little below zero."""
+    """Risks up to where no line is above testing nobody any more; net benefit from a little below zero."""
     first = results[0]
     prevalence = first.positives / first.n
     useful = [
@@ -91,9 +117,13 @@ def _panel(scope: Scope, target: str, results: list[DecisionCurveResult]) -> Pan
     right = min(1.0, math.ceil((max(useful, default=0.0) + 0.02) * 10) / 10) if useful else 0.5
     top = max(prevalence, *(max(r.net_benefit) for r in results)) * 1.08 or 0.1
     bottom = -0.25 * top
-    curves = tuple(Curve(*_inside(r.thresholds, r.net_benefit, right, bottom), scope.style(r.arm)) for r in results)
-    everybody = Curve(*_inside(first.thresholds, first.treat_all, right, bottom), _NOBODY, dashed=True)
-    nobody = Curve((0.0, right), (0.0, 0.0), _NOBODY)
+    named = _named(scope)
+    curves = tuple(
+        Curve(*_inside(r.thresholds, r.net_benefit, right, bottom), scope.style(r.arm) if r.arm in named else OTHERS)
+        for r in results
+    )
+    everybody = Curve(*_inside(first.thresholds, first.treat_all, right, bottom), NO_ARM, dashed=True)
+    nobody = Curve((0.0, right), (0.0, 0.0), NO_ARM)
     bands = []
     for r in results:
         if r.arm == scope.accent_arm:

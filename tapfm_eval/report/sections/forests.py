@@ -9,7 +9,7 @@ from tapfm_eval.report.numbers import count, estimate_text, visible
 from tapfm_eval.report.scope import Scope
 from tapfm_eval.statistics.records import Estimate
 
-FOREST_ROWS = 46  # rows of a forest plot that fill a page
+FOREST_ROWS = 28  # rows of one forest plot, at most: about half a page, so that little of a page stays empty
 
 
 def forest_figures(
