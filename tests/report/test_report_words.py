@@ -8,7 +8,7 @@ import pytest
 from example import example_inputs
 from golden_study import golden_inputs
 
-from tapfm_eval.report.blocks import Content, Table
+from tapfm_eval.report.blocks import Content, Table, as_shown
 from tapfm_eval.report.content import build_content
 from tapfm_eval.report.figures import draw
 from tapfm_eval.report.inputs import ReportInputs
@@ -169,3 +169,39 @@ def test_the_heterogeneity_of_a_covariate_stands_once_for_each_target() -> None:
             shown = [row[5].text for row in group.rows if row[0].text == target]
             assert shown[0] != ""
             assert set(shown[1:]) <= {""}
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_captions_of_several_sentences_end_with_a_full_stop_and_those_of_one_phrase_without(
+    inputs: "type[ReportInputs]",
+) -> None:
+    content = build_content(inputs())
+    for block in (*content.tables, *content.figures):
+        assert (". " in block.caption) == block.caption.endswith("."), block.caption
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_no_two_columns_of_a_table_have_one_name(inputs: "type[ReportInputs]") -> None:
+    for found in map(as_shown, build_content(inputs()).tables):
+        headers = [column.header for column in found.columns if column.header != "SMD"]  # one beside each part
+        assert len(set(headers)) == len(headers), (found.id, headers)
+
+
+def test_alternative_texts_say_what_is_seen() -> None:
+    inputs = example_inputs()
+    alts = {figure.id: figure.alt for figure in build_content(inputs).figures}
+    lead = next(r for r in inputs.results.aurocs if (r.target, r.split) == ("EGFR", "external"))
+    assert f"EGFR: tapfm-hoptimus0 {lead.auroc.value:.2f}, " in alts["roc-cptac-luad-external"]
+    assert re.search(
+        r"Mean distance from the diagonal: EGFR, scores as they are: 0\.\d\d", alts["reliability-tcga-luad-test"]
+    )
+    assert re.search(r"EGFR (between \d+% and \d+%|nowhere)", alts["decision-tcga-luad-test"])
+    unit = inputs.units[0]
+    assert f"{unit.arm}: {unit.selected_epoch} of {unit.epochs}" in alts["training-loss"]
+
+
+def test_what_the_methods_use_is_among_the_references() -> None:
+    text = section_text(build_content(example_inputs()), "methods")
+    assert "doi:10.1002/sim.3095" in text  # MOVER, by which macro intervals are joined
+    assert "paper 335-2012" in text  # differences over several levels
+    assert "arXiv:2106.09685" in text  # an arm of the example is adapted by LoRA

@@ -4,7 +4,16 @@ import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Whisker
-from tapfm_eval.report.numbers import count, decimals_for, estimate_cell, events_cell, number_cell, text_cell, visible
+from tapfm_eval.report.numbers import (
+    count,
+    decimals_for,
+    estimate_cell,
+    events_cell,
+    fixed,
+    number_cell,
+    text_cell,
+    visible,
+)
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import of_pages
 from tapfm_eval.results import CalibrationResult, RecalibrationResult
@@ -105,6 +114,16 @@ def _fits(results: tuple[RecalibrationResult, ...]) -> Table:
     )
 
 
+def _seen(results: list[CalibrationResult], titles: list[str]) -> str:
+    """How far each curve lies from the diagonal, which is what a look at it tells."""
+    told = [
+        f"{visible(r.target)}, scores {r.scale}: {fixed(r.curve.mean_distance, 2)}"
+        for r in results
+        if r.curve is not None and visible(r.target) in titles
+    ]
+    return f"Mean distance from the diagonal: {'; '.join(told)}."
+
+
 def _figures(scope: Scope, part: Part) -> list[Figure]:
     """Reliability of the accent arm: smoothed curves on both scales, tenths of patients with their intervals."""
     own = [
@@ -141,9 +160,10 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
             id=f"reliability-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
             caption=f"Reliability of {visible(scope.accent_arm)}, {part.title}{of_pages(number, len(paged))}. Lines: "
             f"smoothed. Squares: tenths of the patients by score as it is, with {scope.interval}. Under each target: "
-            "events / n",
+            "events / n.",
             alt=f"Reliability curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}): "
-            "observed share of mutated patients against the score. The tables of calibration hold the figures.",
+            f"observed share of mutated patients against the score. {_seen(own, [panel.title for panel in page])} "
+            "The tables of calibration hold more.",
             drawing=CurveGrid(
                 panels=tuple(page),
                 x_label="Score",

@@ -90,7 +90,7 @@ def _figure(
     rows = tuple(_row(case, pictures, names[case]) for case, pictures in found.items())
     told = " ".join(f"{row.title}: {row.note}." for row in rows)
     tiles = next((p.tile_um for p in found.values() if p is not None and p.tissue is not None), math.nan)
-    edge = "" if math.isnan(tiles) else f". Tiles are {fixed(tiles, 0)} µm wide"
+    edge = "" if math.isnan(tiles) else f". Tiles are {fixed(tiles, 0)} µm wide."
     first = next(iter(found))
     return Figure(
         id=f"heatmaps-{target}-{kind}",

@@ -12,6 +12,7 @@ _CLAM = (
     "Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. "
     "Nat Biomed Eng 2021. doi:10.1038/s41551-020-00682-w."
 )
+_LORA = "Hu et al. LoRA: Low-Rank Adaptation of Large Language Models. ICLR 2022, arXiv:2106.09685."
 _AGGREGATOR_PAPERS = {
     "abmil": "Ilse, Tomczak, Welling. Attention-based Deep Multiple Instance Learning. ICML 2018, arXiv:1802.04712.",
     "clam-sb": _CLAM,
@@ -42,8 +43,10 @@ def methods_section(scope: Scope) -> Section:
 
 
 def _references(protocol: Protocol) -> tuple[str, ...]:
-    """The papers behind this study's aggregators, then those behind every study."""
+    """The papers behind this study's aggregators and adaptation, then those behind every study."""
     used = [_AGGREGATOR_PAPERS[arm.aggregator] for arm in protocol.arms if arm.aggregator in _AGGREGATOR_PAPERS]
+    if any(isinstance(arm.adapt, Lora) for arm in protocol.arms):
+        used.append(_LORA)
     return (REFERENCES[0], *dict.fromkeys(used), *REFERENCES[1:])
 
 

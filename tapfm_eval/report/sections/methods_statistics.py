@@ -23,6 +23,10 @@ REFERENCES = (
     "Gu, Ghosal, Roy. Bayesian bootstrap estimation of ROC curve. Stat Med 2008. doi:10.1002/sim.3366.",
     "Austin. Balance diagnostics for comparing the distribution of baseline covariates between treatment groups in "
     "propensity-score matched samples. Stat Med 2009. doi:10.1002/sim.3697.",
+    "Yang, Dalton. A unified approach to measuring the effect size between two groups using SAS. SAS Global Forum "
+    "2012, paper 335-2012.",
+    "Zou, Donner. Construction of confidence limits about effect measures: a general approach. Stat Med 2008. "
+    "doi:10.1002/sim.3095.",
     "Wilson. Probable inference, the law of succession, and statistical inference. JASA 1927. "
     "doi:10.1080/01621459.1927.10502953.",
 )

@@ -95,7 +95,7 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         measure="Average precision",
         axis="Average precision",
         reference=None,
-        remark=". Upright line: prevalence, which a guess reaches among many patients",
+        remark=". Upright line: prevalence, which a guess reaches among many patients.",
     )
 
 

@@ -1,12 +1,14 @@
 """ROC curves, a panel per target, with the lead arm's band and operating points."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from tapfm_eval.report.blocks import Figure
 from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Mark, Panel
-from tapfm_eval.report.numbers import count, visible
+from tapfm_eval.report.numbers import counts, fixed, visible
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.results import AurocResult
 
 PANELS = 15  # panels of a figure that fill a page
 
@@ -21,11 +23,11 @@ def roc_figures(scope: Scope, part: Part) -> list[Figure]:
         drawn = tuple(
             Curve(c.false_positive_rate, c.true_positive_rate, scope.style(c.arm)) for c in own if c.false_positive_rate
         )
-        known = next((aurocs[target, c.arm].auroc for c in own if (target, c.arm) in aurocs), None)
-        note = "" if known is None else f"{count(known.positives)} / {count(known.n)}"
+        known = next((aurocs[target, c.arm] for c in own if (target, c.arm) in aurocs), None)
+        note = "" if known is None else counts(known.positives, known.known)
         if not drawn:
             note = "not estimable: " + (
-                visible(known.reason) if known is not None and known.reason else "a class is missing"
+                visible(known.auroc.reason) if known is not None and known.auroc.reason else "a class is missing"
             )
         bands = tuple(
             Band(c.band.false_positive_rate, c.band.lower, c.band.upper, scope.style(c.arm))
@@ -48,7 +50,7 @@ def roc_figures(scope: Scope, part: Part) -> list[Figure]:
             f"Under each target: events / n.{remark}",
             alt=f"ROC curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}) "
             f"and a line per arm ({', '.join(visible(arm) for arm in scope.arms)}). "
-            "The table of AUROCs holds the areas.",
+            f"Areas under them: {_areas(scope, aurocs, page)}.",
             drawing=CurveGrid(
                 panels=tuple(page),
                 x_label="1 − specificity",
@@ -59,6 +61,15 @@ def roc_figures(scope: Scope, part: Part) -> list[Figure]:
         )
         for number, page in enumerate(pages_of_panels, 1)
     ]
+
+
+def _areas(scope: Scope, aurocs: Mapping[tuple[str, str], AurocResult], page: Sequence[Panel]) -> str:
+    titles = [panel.title for panel in page]
+    told: dict[str, list[str]] = {}
+    for (target, arm), result in aurocs.items():
+        if visible(target) in titles:
+            told.setdefault(visible(target), []).append(f"{visible(arm)} {fixed(result.auroc.value, scope.decimals)}")
+    return "; ".join(f"{target}: {', '.join(areas)}" for target, areas in told.items())
 
 
 def _marks(scope: Scope, part: Part, target: str) -> tuple[Mark, ...]:

@@ -132,16 +132,16 @@ def _triage_blocks(scope: Scope) -> list[Block]:
             Column("Arm", ("arm",), width=1.9),
             Column("Thresholds", ("rule_out_below", "rule_in_from"), "number", 1.2),
             Column("Ruled out, %", ("ruled_out", "ruled_out_lower", "ruled_out_upper"), "number", 1.3),
-            Column("mutated", ("ruled_out_positives", "ruled_out_n"), "number", 0.9),
+            Column("Missed", ("ruled_out_positives", "ruled_out_n"), "number", 0.9),
             Column("Ruled in, %", ("ruled_in", "ruled_in_lower", "ruled_in_upper"), "number", 1.3),
-            Column("mutated", ("ruled_in_positives", "ruled_in_n"), "number", 0.9),
+            Column("Found", ("ruled_in_positives", "ruled_in_n"), "number", 0.9),
             Column("Left to test, %", ("left", "left_lower", "left_upper"), "number", 1.3),
             Column("Remark", ("remark",), shown=False),
         ),
         groups,
         group_name="rules_and_part",
-        note=f"{scope.interval} in brackets. Mutated: patients with the mutation, of those ruled out (missed) or ruled "
-        "in (found)." + _why_not((r.target, r.ruled_out) for r in results if r.split != "validation"),
+        note=f"{scope.interval} in brackets. Missed: patients with the mutation, of those ruled out. Found: the same "
+        "of those ruled in." + _why_not((r.target, r.ruled_out) for r in results if r.split != "validation"),
     )
     return [Paragraph(text), table]
 

@@ -105,13 +105,21 @@ def _figures(scope: Scope, name: str, caption: str, y_label: str) -> list[Figure
             id=f"training-{name}" + (f"-{number}" if len(paged) > 1 else ""),
             caption=caption + ". A line per seed and fold; the ring marks the selected epoch.",
             alt=f"{caption}, a panel per arm: {', '.join(panel.title for panel in page)}. "
-            "The table of selected epochs holds the figures.",
+            f"Selected epochs: {_selected(scope, [panel.title for panel in page])}.",
             drawing=CurveGrid(
                 panels=tuple(page), x_label="Epoch", y_label=y_label, legend=(), unit_square=False, whole_x=True
             ),
         )
         for number, page in enumerate(paged, 1)
     ]
+
+
+def _selected(scope: Scope, titles: list[str]) -> str:
+    told: dict[str, list[str]] = {}
+    for unit in scope.inputs.units:
+        if visible(unit.arm) in titles:
+            told.setdefault(visible(unit.arm), []).append(f"{unit.selected_epoch} of {unit.epochs}")
+    return "; ".join(f"{arm}: {', '.join(epochs)}" for arm, epochs in told.items())
 
 
 def _panel(scope: Scope, arm: str, *, losses: bool) -> Panel:
