@@ -90,7 +90,12 @@ def run(
 
 
 def audit(
-    study: Place, *, split: Place | None = None, targets: Sequence[str] = (), slides: Mapping[str, Place] | None = None
+    study: Place,
+    *,
+    split: Place | None = None,
+    targets: Sequence[str] = (),
+    values: Mapping[str, Mapping[str, int | None]] | None = None,
+    slides: Mapping[str, Place] | None = None,
 ) -> "tuple[Finding, ...]":
     """All findings about a protocol's cohorts, or about a manifest (.csv) with its split, as `tapfm-eval audit`.
 
@@ -98,6 +103,7 @@ def audit(
         study: The file of a protocol or of a manifest.
         split: Of the manifest.
         targets: Label columns of the manifest; none means all.
+        values: What cells other than 0, 1 and empty stand for, by label column of the manifest; None is unknown.
         slides: Folder of slides by cohort; each slide is opened. A manifest's cohort is named by its file.
     """
     from tapfm_eval.audit.audit import audit_manifest, audit_subjects
@@ -109,7 +115,7 @@ def audit(
 
     path, folders = Path(study), _paths(slides)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        alone = gather_manifest(path, _path(split), list(targets))
+        alone = gather_manifest(path, _path(split), list(targets), values)
         return audit_manifest(alone, audit_slides(alone.subjects, folders) if folders else ())
     protocol = read_protocol(path, backbones=CARDS, findings=KINDS)
     gathered = gather_study(protocol, path.parent)
@@ -131,6 +137,7 @@ def split(
     out: Place,
     *,
     targets: Sequence[str],
+    values: Mapping[str, Mapping[str, int | None]] | None = None,
     scheme: str = "site-preserved",
     folds: int = 5,
     seed: int = 1,
@@ -143,6 +150,7 @@ def split(
         manifest: Of the cohort.
         out: The file to write; it must not be there yet.
         targets: Label columns that are balanced together.
+        values: What cells other than 0, 1 and empty stand for, by label column; None is unknown.
         scheme: holdout, kfold or site-preserved.
         folds: How many; not for a holdout.
         seed: The same seed gives the same bytes.
@@ -175,11 +183,12 @@ def split(
     made = split_manifest(
         read_manifest(source, source.stem), {name: name for name in names},
         scheme=chosen, seed=seed, folds=folds, shares=Shares(*shares), min_per_class=min_per_class,
+        values=values,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         write_split(Path(folder) / "split.csv", made.table, made.meta)
         write_bytes(path, (Path(folder) / "split.csv").read_bytes())
-    found = audit_manifest(gather_manifest(source, path, names))
+    found = audit_manifest(gather_manifest(source, path, names, values))
     return SplitMade(path, made, tuple(finding for finding in found if finding.severity != "note"))
 
 

@@ -117,6 +117,8 @@ def _differences(
     for name in variables:
         rng = generator(seed, name, between)
         if name in first.labels:
+            if any(set(subject.labels[name].dropna()) == {1.0} for subject in (first, second)):
+                continue  # positives alone are known of that cohort: it has no prevalence
             a, b = (s.labels.loc[who, name].dropna() for s, who in ((first, of_first), (second, of_second)))
             known = [part.map(lambda label: f"{label:.0f}") for part in (a, b)]
             difference = category_difference(name, between, known[0], known[1], rng)

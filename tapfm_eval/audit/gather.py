@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tapfm_eval.audit.findings import Finding
 from tapfm_eval.audit.schema import manifest_faults, split_faults, unreadable
-from tapfm_eval.audit.subject import Subject, label_columns, make_subject, subjects_of
+from tapfm_eval.audit.subject import Subject, make_subject, subjects_of
+from tapfm_eval.cohort.labels import Spellings, check_targets, label_columns
 from tapfm_eval.cohort.load import given_path, load_cohorts
 from tapfm_eval.cohort.manifest import Manifest, read_manifest
 from tapfm_eval.cohort.splits import Split, read_split
@@ -74,13 +75,16 @@ def gather_study(protocol: Protocol, base: Path) -> Gathered:
     return Gathered(tuple(subjects), (*findings, *_refused(refused, findings)), refused)
 
 
-def gather_manifest(path: Path, split: Path | None, targets: Sequence[str]) -> Gathered:
+def gather_manifest(
+    path: Path, split: Path | None, targets: Sequence[str], values: Spellings | None = None
+) -> Gathered:
     """One manifest with its split, outside any protocol.
 
     Args:
         path: The manifest.
         split: Its split file, if there is one.
-        targets: Label columns; empty for all columns that hold nothing but 0, 1 and empty cells.
+        targets: Label columns; empty for all columns that hold nothing but 0, 1 and empty cells, and those in `values`.
+        values: Other spellings of labels, by target.
 
     Raises:
         InputError: A file cannot be read at all, or a target has no column.
@@ -88,16 +92,12 @@ def gather_manifest(path: Path, split: Path | None, targets: Sequence[str]) -> G
     manifest, findings = _read_manifest(path, path.parent.name if path.stem == "manifest" else path.stem)
     if manifest is None:
         return Gathered((), findings)
-    absent = [target for target in targets if target not in manifest.table]
-    if absent:
-        had = ", ".join(label_columns(manifest)) or "none"
-        raise InputError(
-            Problem(f"--targets {target}", f"a label column of {path}: {had}", "no such column", "Correct the name.")
-            for target in absent
-        )
-    chosen = {target: target for target in targets or label_columns(manifest)}
+    spellings = values or {}
+    check_targets(manifest, targets, "--targets")
+    check_targets(manifest, spellings, "--values")
+    chosen = {target: target for target in targets or dict.fromkeys((*label_columns(manifest), *spellings))}
     read, faults = _read_split(split, manifest)
-    subject, labels = make_subject(manifest, "", chosen, {}, read)
+    subject, labels = make_subject(manifest, "", chosen, spellings, read)
     return Gathered((subject,), (*findings, *faults, *labels))
 
 

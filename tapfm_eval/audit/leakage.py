@@ -92,7 +92,8 @@ def _shared_patients(subjects: Sequence[Subject], slides: Iterable[_Slide]) -> l
             what=f"{counted(len(said), 'patient is', 'patients are')} in {subjects[first].name} and in "
             f"{subjects[second].name}: the second is not independent of the first.",
             evidence=lines(said),
-            remedy="Give their rows in one of the manifests a reason in `exclude`.",
+            remedy="Give their rows in one of the manifests a reason in `exclude`. If they are different people whom "
+            "two centres number alike, begin every id with its centre.",
             numbers={"patients": len(said)},
         )
         for (first, second), said in sorted(across.items())

@@ -45,7 +45,9 @@ def audit_selection(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]
             what=f"{target} has fewer than {least} validation patients of a class in {counted(len(said), 'fold')}: "
             "epochs would be selected without it there, or on chance.",
             evidence=lines(said),
-            remedy="Make a split that is stratified on this target, use fewer folds, or take the target out.",
+            remedy="Make a split that is stratified on this target, use fewer folds, or take the target out."
+            if subject.labels[target].nunique() > 1
+            else f"The cohort has patients of one class alone: take {target} out.",
             numbers={"fewest": fewest[target], "folds": len(said)},
         )
         for target, said in found.items()

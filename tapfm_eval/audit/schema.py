@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from tapfm_eval.audit.findings import Finding, counted, lines, listed
 from tapfm_eval.audit.subject import Subject
+from tapfm_eval.cohort.labels import two_valued
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import Protocol
 
@@ -168,6 +169,20 @@ def audit_columns(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]:
 
 def audit_emptiness(subject: Subject) -> tuple[Finding, ...]:
     """Cohorts and parts without a patient to study."""
+    if not subject.role and not len(subject.labels.columns):
+        likely = two_valued(subject.manifest.table)
+        said = [f"{column}: {', '.join(cells)}" for column, cells in likely.items()]
+        column, cells = next(iter(likely.items()), ("EGFR", ("mut", "wt")))
+        return (
+            Finding(
+                code="cohort-empty",
+                severity="error",
+                where=subject.where,
+                what="No column is known to hold labels: none has 0, 1 and empty cells alone.",
+                evidence=lines([*said] if said else ["no column of two different values either"]),
+                remedy=f"Say what the cells stand for, for example --values '{column}:{cells[0]}=1,{cells[1]}=0'.",
+            ),
+        )
     if not len(subject.studied):
         empty = [subject.where]
     elif subject.split is None:

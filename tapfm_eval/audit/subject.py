@@ -11,7 +11,7 @@ from tapfm_eval.audit.findings import Finding
 from tapfm_eval.cohort.covariates import CovariateConflict, patient_covariates
 from tapfm_eval.cohort.labels import patient_labels
 from tapfm_eval.cohort.load import Cohort
-from tapfm_eval.cohort.manifest import STANDARD, Manifest
+from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.cohort.splits import PARTS, Split
 from tapfm_eval.errors import ManifestError
 from tapfm_eval.protocol.schema import Protocol
@@ -169,18 +169,6 @@ def _other_columns(
             chosen.append(column)
             table[column] = table[column].map(lambda cell: float(cell) if cell else np.nan).astype(float)
     return table, tuple(chosen), tuple(left_out)
-
-
-def label_columns(manifest: Manifest) -> tuple[str, ...]:
-    """The columns that hold nothing but 0, 1 and empty cells, 0 or 1 at least once: targets of a manifest alone."""
-    found = []
-    for column in manifest.table.columns:
-        if column in STANDARD:
-            continue
-        cells = set(manifest.table[column])
-        if cells <= {"", "0", "1", "0.0", "1.0"} and cells - {""}:
-            found.append(column)
-    return tuple(found)
 
 
 def _parts(split: Split | None, studied: pd.Index) -> dict[int, dict[str, pd.Index]]:

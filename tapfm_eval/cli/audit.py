@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tapfm_eval.audit.findings import Finding
     from tapfm_eval.audit.subject import Subject
 
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--values", metavar="TARGET:CELL=1,CELL=0", help="What label cells other than 0 and 1 stand for."),
+]
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 SHOWN_LINES = 8
 
@@ -23,6 +27,7 @@ def audit(
     targets: Annotated[
         str, typer.Option("--targets", metavar="A,B", help="Label columns of the MANIFEST; all by default.")
     ] = "",
+    values: Values = None,
     slides: Annotated[
         list[str] | None,
         typer.Option("--slides", metavar="COHORT=DIR", help="Folder of slides to open (minutes); DIR for a MANIFEST."),
@@ -36,7 +41,7 @@ def audit(
 
     from tapfm_eval.audit.findings import audit_content, standing_errors
 
-    title, findings, accepted = _audited(study, split, targets, slides or [], quiet=quiet)
+    title, findings, accepted = _audited(study, split, targets, values or [], slides or [], quiet=quiet)
     if html is not None:
         from tapfm_eval.report.html import render_html
         from tapfm_eval.report.sections.audit import audit_page
@@ -53,21 +58,22 @@ def audit(
 
 
 def _audited(
-    study: Path, split: Path | None, targets: str, slides: "list[str]", *, quiet: bool
+    study: Path, split: Path | None, targets: str, values: "list[str]", slides: "list[str]", *, quiet: bool
 ) -> "tuple[str, tuple[Finding, ...], Mapping[str, str]]":
     """Title, findings, and reasons of the overrides by code."""
     from tapfm_eval.audit.audit import audit_manifest, audit_subjects
     from tapfm_eval.audit.findings import KINDS
     from tapfm_eval.audit.gather import gather_manifest, gather_study
     from tapfm_eval.backbones.cards import CARDS
+    from tapfm_eval.cohort.labels import read_spellings
     from tapfm_eval.protocol.load import read_protocol
 
     if study.suffix.lower() not in (".yaml", ".yml"):
         wanted = [name.strip() for name in targets.split(",") if name.strip()]
-        alone = gather_manifest(study, split, wanted)
+        alone = gather_manifest(study, split, wanted, read_spellings(values))
         folders = _folders(slides, [subject.name for subject in alone.subjects])
         return str(study), audit_manifest(alone, _opened(alone.subjects, folders, quiet=quiet)), {}
-    flags = [flag for flag, given in (("--split", split), ("--targets", targets)) if given]
+    flags = [flag for flag, given in (("--split", split), ("--targets", targets), ("--values", values)) if given]
     if flags:
         remedy = "The protocol names its own; give a manifest to audit another."
         raise InputError(Problem(flag, "a manifest beside it", f"the protocol {study}", remedy) for flag in flags)

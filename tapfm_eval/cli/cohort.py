@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.audit import Values
 from tapfm_eval.cli.messages import AsJson, Quiet, print_json
 from tapfm_eval.errors import InputError, Problem
 
@@ -35,6 +36,9 @@ def download_list(
     from tapfm_eval.cohort import download
     from tapfm_eval.cohort.manifest import read_manifest
 
+    if out is not None and out.exists():
+        remedy = "Give another name, or delete it."
+        raise InputError(Problem(f"--out {out}", "a file that is not there yet", "an existing one", remedy))
     found = download.download_list(read_manifest(manifest, manifest.stem))
     if out is not None:
         from tapfm_eval.rundir import write_text
@@ -169,6 +173,7 @@ def import_(
     target: Annotated[
         str | None, typer.Option("--target", help="What the column `label` of clam and nnmil stands for.")
     ] = None,
+    values: Values = None,
     validation: Annotated[
         float | None,
         typer.Option("--validation", help="Share of training patients to draw for validation, where a fold has none."),
@@ -182,8 +187,10 @@ def import_(
 ) -> None:
     """Turn another tool's label and split tables into a manifest and a split; say what was derived."""
     from tapfm_eval.cohort.import_folder import Tables, import_cohort
+    from tapfm_eval.cohort.labels import read_spellings
 
-    record = import_cohort(tool, Tables(tuple(files), slides_table, target, slides), out, validation, seed)
+    tables = Tables(tuple(files), slides_table, target, slides, read_spellings(values or ()))
+    record = import_cohort(tool, tables, out, validation, seed)
     if as_json:
         print_json(_named("imported", record))
         return

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapfm_eval.cli.audit import Values
 from tapfm_eval.cli.messages import print_json
 from tapfm_eval.errors import InputError, Problem
 
@@ -18,6 +19,7 @@ def split(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest CSV of the cohort.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Split file to write.")],
     targets: Annotated[str, typer.Option("--targets", metavar="A,B", help="Label columns to balance together.")],
+    values: Values = None,
     scheme: Annotated[str, typer.Option("--scheme", help="holdout, kfold or site-preserved.")] = "site-preserved",
     folds: Annotated[int, typer.Option("--folds", min=3, max=1000, help="Folds (not for holdout).")] = 5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 1,
@@ -36,11 +38,12 @@ def split(
     from tapfm_eval import api
     from tapfm_eval.audit.findings import audit_content, standing_errors
     from tapfm_eval.cli.audit import show_findings
+    from tapfm_eval.cohort.labels import read_spellings
 
     names = [name.strip() for name in targets.split(",") if name.strip()]
     made = api.split(
         manifest, out, targets=names, scheme=scheme, folds=folds, seed=seed, shares=_shares(shares),
-        min_per_class=min_per_class,
+        min_per_class=min_per_class, values=read_spellings(values or ()),
     )  # fmt: skip
     plan, findings = made.plan, made.findings
     if as_json:
@@ -81,5 +84,8 @@ def _show_plan(plan: "SplitPlan", targets: list[str]) -> None:
         table.add_row(str(block), str(int(row["patients"])), *positives, f"{deviation:+.1%} {category}")
     console = Console(highlight=False)
     console.print(table)
+    if "shares" in plan.meta:
+        asked, reached = (", ".join(f"{share:.1%}" for share in plan.meta[key]) for key in ("shares", "shares_reached"))
+        console.print(f"shares: {reached} (asked for: {asked})")
     for shortfall in plan.shortfalls:
         console.print(f"short: {shortfall}")

@@ -12,9 +12,11 @@ from tapfm_eval.cohort.imported import (
     ImportedCohort,
     draw_validation,
     slide_name,
+    with_labels_read,
     write_import,
     write_import_split,
 )
+from tapfm_eval.cohort.labels import Spellings
 from tapfm_eval.cohort.link import link_slides, write_links
 from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.cohort.splits import PARTS
@@ -32,6 +34,7 @@ class Tables:
     slides_table: Path | None  # which slides belong to which patient
     target: str | None  # what to call a column `label`
     slides: Path | None = None  # folder of the slide files, to fill in paths
+    values: Spellings | None = None  # what label cells stand for, by column
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def import_cohort(tool: str, tables: Tables, out: Path, validation: float | None
     if validation is not None and not 0 < validation < 1:
         remedy = "Write for example 0.2."
         raise InputError(Problem("--validation", "a share between 0 and 1", f"{validation:g}", remedy))
-    imported = TOOLS[tool].read(tables)
+    imported = with_labels_read(TOOLS[tool].read(tables), tables.values or {})
     if validation is not None:
         imported = draw_validation(imported, validation, seed)
     _check_validation(imported)

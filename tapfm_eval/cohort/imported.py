@@ -10,9 +10,10 @@ import pandas as pd
 
 from tapfm_eval.cohort.balance import Aim, deal
 from tapfm_eval.cohort.csvfile import shown
+from tapfm_eval.cohort.labels import Spellings, two_valued
 from tapfm_eval.cohort.manifest import Manifest, read_manifest
 from tapfm_eval.cohort.splits import PARTS, Split, read_split, write_split
-from tapfm_eval.errors import ManifestError, Problem, SplitError
+from tapfm_eval.errors import InputError, ManifestError, Problem, SplitError
 
 SLIDE_ENDINGS = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"})
 """Endings of the slide files that OpenSlide opens, lower case."""
@@ -188,3 +189,34 @@ def write_import_split(imported: ImportedCohort, manifest: Manifest, split: Path
     meta: dict[str, Any] = {"scheme": f"imported from {imported.source}", "manifest_sha256": manifest.sha256}
     write_split(split, imported.split, {**meta, "notes": list(imported.notes)})
     return read_split(split, manifest)
+
+
+def with_labels_read(imported: ImportedCohort, values: Spellings) -> ImportedCohort:
+    """The cohort with label cells written as 0, 1 or empty, as `values` says; what was read, or may be, is noted.
+
+    Raises:
+        InputError: A target is no column of the tables.
+    """
+    rows = imported.rows.copy()
+    columns = [str(column) for column in rows if column not in ("patient_id", "slide_id", "path")]
+    if absent := [target for target in values if target not in columns]:
+        expected = f"a column of the tables: {', '.join(columns)}"
+        raise InputError(
+            Problem(f"--values {target}", expected, "no such column", "Correct the name.") for target in absent
+        )
+    notes = list(imported.notes)
+    for target, spellings in values.items():
+        said = []
+        for cell, label in spellings.items():
+            found = imported.rows[target] == cell
+            rows.loc[found, target] = "" if label is None else str(label)
+            number = int(found.sum())
+            meaning = "unknown" if label is None else label
+            said.append(f"{shown(cell)} as {meaning} ({number} {'row' if number == 1 else 'rows'})")
+        notes.append(f"{target} reads {', '.join(said)}")
+    notes += [
+        f"{column} holds {first} and {second}: if it is a label, say what they stand for: "
+        f"--values '{column}:{first}=1,{second}=0', here or with split and audit"
+        for column, (first, second) in two_valued(rows[columns]).items()
+    ]
+    return replace(imported, rows=rows, notes=tuple(notes))

@@ -159,7 +159,7 @@ def _one_fold(
 def _patients_of(
     slides: list[str], file: CsvFile, column: str, patients: Mapping[str, str] | None, notes: list[str]
 ) -> list[str]:
-    found, problems = [], []
+    found, unknown = [], []
     for line, slide in zip(file.lines, slides, strict=True):
         barcode = _TCGA.match(slide)
         if patients is not None:
@@ -167,12 +167,14 @@ def _patients_of(
         else:
             patient = barcode.group() if barcode else None
         if not patient:
-            remedy = "Give a table that names the patient of every slide: --slides-table FILE."
-            where = f"{file.where}, row {line}, column {column}"
-            problems.append(Problem(where, "a slide whose patient is known", shown(slide), remedy))
+            unknown.append((line, slide))
         found.append(patient or "")
-    if problems:
-        raise ManifestError(problems)
+    if unknown:  # said once: a table without patients is one fault, not one a row
+        got = ", ".join(shown(slide) for _, slide in unknown[:5])
+        got += f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        remedy = "Give a table that names the patient of every slide: --slides-table FILE."
+        where = f"{file.where}, row {unknown[0][0]}, column {column}"
+        raise ManifestError(Problem(where, "slides whose patient is known", got, remedy))
     if patients is None:
         notes.append("patients are the first 12 characters of the slides' names (TCGA barcodes)")
     return found

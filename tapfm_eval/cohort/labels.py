@@ -1,20 +1,21 @@
 """What label a patient has: 0, 1 or unknown, the same in every row of the patient or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from tapfm_eval.cohort.csvfile import shown
-from tapfm_eval.cohort.manifest import Manifest
-from tapfm_eval.errors import ManifestError, Problem
+from tapfm_eval.cohort.manifest import STANDARD, Manifest
+from tapfm_eval.errors import InputError, ManifestError, Problem
+
+Spellings = Mapping[str, Mapping[str, int | None]]
+"""By target: what cells other than 0, 1 and empty stand for; None is unknown."""
 
 _PLAIN: dict[str, float] = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "": float("nan")}
 
 
-def patient_labels(
-    manifest: Manifest, columns: Mapping[str, str], values: Mapping[str, Mapping[str, int | None]] | None = None
-) -> pd.DataFrame:
+def patient_labels(manifest: Manifest, columns: Mapping[str, str], values: Spellings | None = None) -> pd.DataFrame:
     """The labels of the patients that the manifest keeps, one float column a target: 0, 1 or NaN (unknown).
 
     The patient is the unit: rows of one patient must say the same, and a label in one row with an empty cell in
@@ -62,6 +63,80 @@ def patient_labels(
     return labels
 
 
+def read_spellings(texts: Iterable[str]) -> dict[str, dict[str, int | None]]:
+    """What cells stand for, from `TARGET:CELL=1,CELL=0,CELL=`; nothing after `=` is unknown.
+
+    Raises:
+        InputError: A text is of another form, or gives a cell two meanings.
+
+    >>> read_spellings(["EGFR:mut=1,wt=0,n/a="])
+    {'EGFR': {'mut': 1, 'wt': 0, 'n/a': None}}
+    """
+    meanings: dict[str, int | None] = {"1": 1, "0": 0, "": None}
+    found: dict[str, dict[str, int | None]] = {}
+    problems = []
+    for text in texts:
+        target, colon, rest = text.partition(":")
+        pairs = [pair.rpartition("=") for pair in rest.split(",")]
+        wrong = [pair for pair in pairs if not pair[1] or not pair[0].strip() or pair[2].strip() not in meanings]
+        spellings = found.setdefault(target.strip(), {})
+        cells = [cell.strip() for cell, _, _ in pairs]
+        if not colon or not target.strip() or wrong or len(set(cells)) < len(cells) or spellings.keys() & set(cells):
+            expected = "TARGET:CELL=1,CELL=0,CELL= (nothing: unknown), each cell once"
+            problems.append(Problem("--values", expected, shown(text), "Write for example EGFR:mut=1,wt=0."))
+            continue
+        spellings.update((cell.strip(), meanings[meaning.strip()]) for cell, _, meaning in pairs)
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def label_columns(manifest: Manifest) -> tuple[str, ...]:
+    """The columns that hold nothing but 0, 1 and empty cells, 0 or 1 at least once: targets of a manifest alone."""
+    found = []
+    for column in manifest.table.columns:
+        if column in STANDARD:
+            continue
+        cells = set(manifest.table[column])
+        if cells <= _PLAIN.keys() and cells - {""}:
+            found.append(column)
+    return tuple(found)
+
+
+def check_targets(manifest: Manifest, targets: Iterable[str], flag: str) -> None:
+    """Refuses targets that are no column of a manifest, for commands without a protocol.
+
+    Raises:
+        InputError: With the columns that hold labels, or may.
+    """
+    absent = [target for target in targets if target not in manifest.table]
+    if absent:
+        likely = [f"{column} ({', '.join(cells)})" for column, cells in two_valued(manifest.table).items()]
+        had = ", ".join((*label_columns(manifest), *likely)) or "none"
+        raise InputError(
+            Problem(
+                f"{flag} {target}", f"a label column of {manifest.path}: {had}", "no such column", "Correct the name."
+            )
+            for target in absent
+        )
+
+
+def two_valued(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Columns that may be labels in other words: two different texts, other than 0 and 1, beside empty cells."""
+    found = {}
+    for column in table.columns:
+        if column in STANDARD or table[column].dtype.kind == "f":
+            continue
+        cells = sorted(set(table[column].astype(str)) - {""})
+        if len(cells) == 2 and not set(cells) <= _PLAIN.keys():
+            found[str(column)] = (cells[0], cells[1])
+    return found
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+
+
 def _cells_as_labels(
     manifest: Manifest, target: str, column: str, mapping: Mapping[str, int | None], problems: list[Problem]
 ) -> tuple["pd.Series[float]", frozenset[str]]:
@@ -70,10 +145,13 @@ def _cells_as_labels(
     meaning.update({cell.strip(): float("nan") if label is None else float(label) for cell, label in mapping.items()})
     cells = _as_text(manifest.table[column])
     wrong = cells[~cells.isin(list(meaning))]
-    for row, cell in wrong.items():
-        where = manifest.where(int(str(row)), column)
-        remedy = f"Map it under targets.{target}.values."
-        problems.append(Problem(where, "0, 1 or empty", shown(cell), remedy))
+    for cell, rows in wrong.groupby(wrong, sort=False).groups.items():  # one problem a spelling, not one a row
+        numbers = [int(str(row)) for row in rows]
+        others = f" in {len(numbers)} rows ({_some(numbers)})" if len(numbers) > 1 else ""
+        example = f"--values '{target}:{shown(str(cell))[1:-1]}=1'"
+        remedy = f"Map it: under targets.{target}.values in a protocol, or with {example} where there is none."
+        where = manifest.where(numbers[0], column)
+        problems.append(Problem(where, "0, 1 or empty", f"{shown(str(cell))}{others}", remedy))
     labels = cells.map(lambda cell: meaning.get(cell, float("nan"))).astype(float)
     return labels, frozenset(manifest.table.loc[wrong.index, "patient_id"])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tapfm_eval.cohort.balance import Aim, assign, deal, held_by_blocks
 from tapfm_eval.cohort.covariates import patient_covariates
-from tapfm_eval.cohort.labels import patient_labels
+from tapfm_eval.cohort.labels import Spellings, check_targets, patient_labels
 from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.cohort.splits import MAX_FOLDS
 from tapfm_eval.errors import Problem, SplitError
@@ -115,6 +115,8 @@ def make_split(
     }
     if scheme == "holdout":
         meta["shares"] = [chosen.train, chosen.validation, chosen.test]
+        sizes = np.bincount(blocks, minlength=len(block_names))
+        meta["shares_reached"] = [round(float(size) / len(patients), 4) for size in sizes]
     else:
         meta["folds"] = folds
     return SplitPlan(_table(patients, blocks, scheme, folds), imbalance, tuple(short), meta)
@@ -128,7 +130,7 @@ def split_manifest(
     seed: int,
     folds: int = 5,
     shares: Shares | None = None,
-    values: Mapping[str, Mapping[str, int | None]] | None = None,
+    values: Spellings | None = None,
     min_per_class: int = 3,
 ) -> SplitPlan:
     """A split of the patients of a manifest with a known label of at least one target; see `make_split`.
@@ -147,11 +149,14 @@ def split_manifest(
         The plan; its `meta` is complete, for `write_split`.
 
     Raises:
+        InputError: Where a target has no column.
         ManifestError: Where labels are wrong.
-        SplitError: Where no such split can be made.
+        SplitError: Where no such split can be made, or a target has patients of one class alone.
     """
+    check_targets(manifest, columns.values(), "target")
     labels = patient_labels(manifest, columns, values)
     labels = labels[labels.notna().any(axis=1)]
+    _check_classes(labels)
     known = manifest.included
     covariates = patient_covariates(known[known["patient_id"].isin(labels.index)]).table
     plan = make_split(
@@ -196,6 +201,17 @@ def _check(labels: pd.DataFrame, scheme: Scheme, folds: int, shares: Shares, sit
                 problems.append(Problem("scheme site-preserved", f"at least {folds} sites", str(number), remedy))
     if problems:
         raise SplitError(problems)
+
+
+def _check_classes(labels: pd.DataFrame) -> None:
+    counts = {target: (int((labels[target] == 1).sum()), int((labels[target] == 0).sum())) for target in labels.columns}
+    single = {target: both for target, both in counts.items() if not min(both)}
+    if single:
+        remedy = "Nothing of it can be estimated in this cohort: leave it out."
+        raise SplitError(
+            Problem(f"target {target}", "patients of both classes", f"{ones} positive, {zeros} negative", remedy)
+            for target, (ones, zeros) in single.items()
+        )
 
 
 def _check_filled(blocks: NDArray[np.intp], names: list[str]) -> None:

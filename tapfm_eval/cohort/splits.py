@@ -129,8 +129,8 @@ def _read_meta(file: CsvFile, manifest: Manifest) -> tuple[dict[str, Any], list[
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         problems.append(Problem(f"{where}, seed", "a whole number, or no seed", shown(repr(seed)), "Correct it."))
     if meta.get("manifest_sha256") != manifest.sha256:
-        expected = f"{manifest.sha256} ({manifest.path})"
-        got = shown(repr(meta.get("manifest_sha256")))
+        expected = f"a split of this state of {manifest.path} (sha256 {manifest.sha256[:12]})"
+        got = f"one of another state (sha256 {shown(str(meta.get('manifest_sha256')))[1:13]})"
         remedy = "The manifest has changed since the split was made: make the split again, or restore the manifest."
         problems.append(Problem(f"{where}, manifest_sha256", expected, got, remedy))
     return meta, problems

@@ -82,6 +82,13 @@ def test_the_standardised_difference_of_shares_is_austins() -> None:
     assert found_one.upper - found_one.smd == pytest.approx(0.2845, abs=1e-3)
 
 
+def test_a_target_whose_negatives_nobody_knows_has_no_prevalence_to_differ(study: Study) -> None:
+    study.theirs.loc[study.theirs["GENE"] == "0", "GENE"] = ""
+    assert not [f for f in found(study.audit(), "cohort-shift") if f.where.endswith("GENE")]
+    study.theirs["GENE"] = "0"  # a cohort without a positive has one: 0
+    assert [f for f in found(study.audit(), "cohort-shift") if f.where.endswith("GENE")]
+
+
 def test_groups_that_overlap_in_nothing_differ_completely_and_most_of_all(study: Study) -> None:
     """No spread and different shares or means is the largest difference that there is, not the smallest."""
     rng = np.random.default_rng(0)

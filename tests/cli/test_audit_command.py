@@ -139,3 +139,18 @@ def test_no_network_library_is_loaded() -> None:
 
 def test_help_has_an_example(command: Command) -> None:
     assert "tapfm-eval audit protocols/luad.yaml" in command("audit", "--help").out
+
+
+def test_a_manifest_whose_labels_are_words_says_how_to_read_them(command: Command, tmp_path: Path) -> None:
+    rows = [f"P{i},S{i},{('mut', 'wt')[i % 2]},{50 + i % 30}" for i in range(60)]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join(["patient_id,slide_id,GENE,age", *rows]) + "\n", encoding="utf-8")
+    said = command("audit", manifest)
+    text = " ".join(said.out.split())
+    assert said.code == 1
+    assert "GENE: mut, wt" in text
+    assert "--values 'GENE:mut=1,wt=0'" in text
+    found = json.loads(command("audit", manifest, "--values", "GENE:mut=1,wt=0", "--json").out)["findings"]
+    precision = next(finding for finding in found if finding["code"] == "expected-precision")
+    assert precision["numbers"]["GENE_positives"] == 30
+    assert command("audit", manifest, "--values", "GEN:mut=1").code == 2

@@ -40,6 +40,8 @@ def test_the_list_for_gdc_client_holds_what_has_an_id_and_names_the_rest(command
     assert f"{len(lines) - 1} slides" in said.err
     assert "https://api.gdc.cancer.gov/files" in said.err
     assert command("cohort", "download-list", LUAD).out.splitlines() == lines
+    again = command("cohort", "download-list", LUAD, "--out", tmp_path / "gdc.txt")
+    assert (again.code, "an existing one" in again.err) == (2, True)
     listed = json.loads(command("cohort", "download-list", LUAD, "--json").out)
     assert (listed["format"], listed["slides"]) == ("tapfm-eval/download-list/1", len(lines) - 1)
 

@@ -59,6 +59,67 @@ def test_a_wrong_option_is_explained(command: Command, tmp_path: Path, arguments
     assert not (tmp_path / "s.csv").exists()
 
 
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """A manifest whose labels are words."""
+    rows = [f"P{i},S{i},{('mut', 'wt', 'n/a')[i % 3]},site{i % 9}" for i in range(90)]
+    (tmp_path / "m.csv").write_text("\n".join(["patient_id,slide_id,GENE,site", *rows]) + "\n", encoding="utf-8")
+    return tmp_path / "m.csv"
+
+
+def test_labels_in_words_are_split_once_their_meaning_is_said(command: Command, words: Path) -> None:
+    arguments = (
+        "split",
+        words,
+        "--targets",
+        "GENE",
+        "--scheme",
+        "kfold",
+        "--folds",
+        "3",
+        "--out",
+        words.parent / "s.csv",
+    )
+    refused = command(*arguments)
+    assert refused.code == 2
+    assert "'mut' in 30 rows" in refused.err
+    assert "--values 'GENE:mut=1'" in " ".join(refused.err.split())
+    assert command(*arguments, "--values", "GENE:mut=1,wt=0,n/a=").code == 0
+    split = read_split(words.parent / "s.csv", read_manifest(words, "m"))
+    assert len(split.table.query("fold == 0")) == 60
+    wrong = command(*arguments[:-1], words.parent / "t.csv", "--values", "GENE=mut")
+    assert (wrong.code, "--values" in wrong.err) == (2, True)
+
+
+def test_a_wrong_target_names_the_columns_that_hold_labels(command: Command, tmp_path: Path) -> None:
+    said = command("split", MANIFEST, "--targets", "EGFRR", "--out", tmp_path / "s.csv")
+    assert said.code == 2
+    assert "a label column of" in said.err
+    assert "EGFR_driver" in said.err
+    assert "targets.EGFRR" not in said.err
+
+
+@pytest.mark.parametrize("scheme", ["kfold", "site-preserved"])
+def test_a_target_of_one_class_is_refused(command: Command, tmp_path: Path, scheme: str) -> None:
+    said = command("split", MANIFEST, "--targets", "EGFR,ALK", "--scheme", scheme, "--out", tmp_path / "s.csv")
+    assert said.code == 2
+    assert "3 positive, 0 negative" in said.err
+    assert "leave it out" in said.err
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_the_shares_that_were_reached_are_said_and_kept(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "s.csv"
+    shares = ("--scheme", "holdout", "--shares", "0.998,0.001,0.001")
+    said = command("split", MANIFEST, "--targets", "EGFR", *shares, "--out", out)
+    split = read_split(out, read_manifest(MANIFEST, "m"))
+    reached = split.meta["shares_reached"]
+    sizes = split.table["split"].value_counts()
+    assert reached == [round(sizes[part] / len(split.table), 4) for part in ("train", "validation", "test")]
+    assert reached[1] > 0.001
+    assert f"shares: {reached[0]:.1%}, {reached[1]:.1%}, {reached[2]:.1%} (asked for: 99.8%, 0.1%, 0.1%)" in said.out
+
+
 def test_an_existing_split_is_never_written_over(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "s.csv"
     out.write_text("mine", encoding="utf-8")

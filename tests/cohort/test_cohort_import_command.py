@@ -193,3 +193,25 @@ def test_the_command_explains_itself_with_an_example_and_its_errors_without_a_tr
     assert caught.value.code == 2
     assert "no such file" in capsys.readouterr().err
     assert "Example:" in run("--help").output
+
+
+def test_labels_in_words_are_read_as_the_user_says_and_otherwise_noted(file: File, tmp_path: Path) -> None:
+    table = file("sf.csv", "slide,patient,EGFR\na,A,mut\nb,B,wt\nc,C,\n")
+    asked = run(table, "--from", "slideflow", "--out", tmp_path / "asked")
+    assert asked.exit_code == 0
+    assert "EGFR holds mut and wt" in asked.output
+    assert "--values 'EGFR:mut=1,wt=0'" in asked.output
+    told = run(table, "--from", "slideflow", "--out", tmp_path / "told", "--values", "EGFR:mut=1,wt=0")
+    assert told.exit_code == 0
+    assert "EGFR reads 'mut' as 1 (1 row), 'wt' as 0 (1 row)" in told.output
+    assert read_manifest(tmp_path / "told" / "manifest.csv", "x").table["EGFR"].tolist() == ["1", "0", ""]
+    wrong = run(table, "--from", "slideflow", "--out", tmp_path / "wrong", "--values", "MET:mut=1")
+    assert "a column of the tables: EGFR" in str(wrong.exception)
+
+
+def test_a_table_without_patients_is_one_fault_with_examples(file: File, tmp_path: Path) -> None:
+    rows = "".join(f"s{i},/x/s{i}.svs,{('train', 'val', 'test')[i % 3]},{i % 2}\n" for i in range(40))
+    said = run(file("e.csv", "slide,path,split,EGFR\n" + rows), "--from", "eagle", "--out", tmp_path / "o")
+    assert isinstance(said.exception, ManifestError)
+    (problem,) = said.exception.problems
+    assert problem.got == "'s0', 's1', 's2', 's3', 's4', and 35 more"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapfm_eval.cohort.labels import patient_labels
+from tapfm_eval.cohort.labels import patient_labels, read_spellings
 from tapfm_eval.cohort.manifest import read_manifest
-from tapfm_eval.errors import ManifestError
+from tapfm_eval.errors import InputError, ManifestError
 
 COLUMNS = {"EGFR": "EGFR"}
 
@@ -28,10 +28,33 @@ def test_other_spellings_are_mapped_only_where_the_protocol_says_so(manifest_of)
     with pytest.raises(ManifestError) as caught:
         patient_labels(manifest, COLUMNS)
     assert len(caught.value.problems) == 3
-    text = str(caught.value.problems[0])
-    assert text.endswith(
-        "m.csv, row 2, column EGFR: expected 0, 1 or empty, got 'mut'. Map it under targets.EGFR.values."
+    assert str(caught.value.problems[0]).endswith(
+        "m.csv, row 2, column EGFR: expected 0, 1 or empty, got 'mut'. "
+        "Map it: under targets.EGFR.values in a protocol, or with --values 'EGFR:mut=1' where there is none."
     )
+
+
+def test_a_spelling_is_one_fault_however_many_rows_have_it(manifest_of):
+    rows = "".join(f"P{i},s{i},{'mut' if i % 2 else 'wt'}\n" for i in range(40))
+    with pytest.raises(ManifestError) as caught:
+        patient_labels(manifest_of("patient_id,slide_id,EGFR\n" + rows), COLUMNS)
+    assert [problem.got for problem in caught.value.problems] == [
+        "'wt' in 20 rows (2, 4, 6, 8, 10, 12, 14, 16, ...)",
+        "'mut' in 20 rows (3, 5, 7, 9, 11, 13, 15, 17, ...)",
+    ]
+
+
+def test_spellings_are_read_from_a_command_line():
+    assert read_spellings(["EGFR:mut=1, wt=0 ,a=b=", "MET:+=1", "EGFR:n/a="]) == {
+        "EGFR": {"mut": 1, "wt": 0, "a=b": None, "n/a": None},
+        "MET": {"+": 1},
+    }
+
+
+@pytest.mark.parametrize("text", ["EGFR", "EGFR:", "EGFR:mut", "EGFR:mut=2", ":mut=1", "EGFR:=1", "E:a=1,a=0", ""])
+def test_spellings_that_say_nothing_are_refused(text):
+    with pytest.raises(InputError, match="--values"):
+        read_spellings([text])
 
 
 @pytest.mark.parametrize("cell", ["2", "-1", "0.5", "true", "NaN", "NA", "yes", "01", "1e0", "2024-01-01"])
