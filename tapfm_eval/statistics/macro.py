@@ -37,8 +37,8 @@ def macro_auroc(
         delong: mean +- z se from the joint covariance, clipped to [0, 1]; delong-logit: the same on the logit scale.
         bootstrap: percentiles; patients drawn once for all targets (see `resampled_aurocs`), from `rng`
             (None is a generator with seed 0); no limits where a target has one patient of a class.
-    Measured coverage of 95 % intervals with four targets, two of them rare (2 to 6 % of 300 patients): auto .955 to
-    .981, logit-t .92 to .97, delong .81 to .95 (docs/statistics-auroc.md).
+    Measured coverage of 95 % intervals with four targets, two of them rare (2 to 6 % of 300 patients): auto .953 to
+    .982, logit-t .92 to .96, delong .81 to .94 (docs/statistics-auroc.md).
 
     Args:
         labels: (n, targets), 0, 1, or NaN where unknown.
