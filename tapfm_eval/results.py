@@ -232,6 +232,8 @@ class RecalibrationResult:
     arm: str
     intercept: float  # NaN with a reason where no finite fit exists: scores then stay as they are
     slope: float
+    slope_lower: float  # on the patients that it was fitted on
+    slope_upper: float
     n: int
     positives: int
     reason: str | None
@@ -253,6 +255,8 @@ class DecisionCurveResult:
     lower: tuple[float, ...]  # at each threshold by itself
     upper: tuple[float, ...]
     treat_all: tuple[float, ...]
+    over_all_lower: tuple[float, ...]  # of net benefit less that of treating all, on the same patients
+    over_all_upper: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

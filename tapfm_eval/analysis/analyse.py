@@ -67,7 +67,7 @@ def analyse(
         triage=tuple(triage(points, protocol)),
         failed_cases=tuple(failed_cases(points, cohorts, lost)),
         cases=tuple(cases(predictions, panels, points, cohorts, protocol)),
-        recalibrations=tuple(recalibrations(fits)),
+        recalibrations=tuple(recalibrations(fits, validation, protocol)),
         calibrations=tuple(calibrations(unseen, cohorts, fits, protocol)),
         decision_curves=tuple(decision_curves(unseen, cohorts, fits, protocol)),
         subgroups=tuple(subgroups(unseen, cohorts, protocol)),

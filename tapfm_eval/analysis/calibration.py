@@ -4,6 +4,7 @@ Probabilities of patients of different folds are read side by side here: a risk 
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -35,10 +36,15 @@ def fit_recalibrations(validation: Panel | None, protocol: Protocol) -> dict[tup
     }
 
 
-def recalibrations(fits: Fits) -> Iterator[RecalibrationResult]:
-    """The fits as results."""
+def recalibrations(fits: Fits, validation: Panel | None, protocol: Protocol) -> Iterator[RecalibrationResult]:
+    """The fits as results; the slope's limits are those of the calibration slope among the same patients."""
     for (target, arm), fit in fits.items():
-        yield RecalibrationResult(target, arm, fit.intercept, fit.slope, fit.n, fit.positives, fit.reason)
+        lower = upper = math.nan
+        if validation is not None and fit.reason is None:
+            y, s = validation.known(target, arm), validation.score(arm, target)
+            slope = statistics.calibration(y, s, level=protocol.analysis.level, clip=CLIP).slope
+            lower, upper = slope.lower, slope.upper
+        yield RecalibrationResult(target, arm, fit.intercept, fit.slope, lower, upper, fit.n, fit.positives, fit.reason)
 
 
 def calibrations(
@@ -68,6 +74,8 @@ def decision_curves(
             tuple(point.model.lower for point in found.points),
             tuple(point.model.upper for point in found.points),
             tuple(point.treat_all.value for point in found.points),
+            tuple(point.versus_all.lower for point in found.points),
+            tuple(point.versus_all.upper for point in found.points),
         )  # fmt: skip
 
 

@@ -181,8 +181,12 @@ def example_inputs(
         ),
         cases=tuple(_cases(shown[:2], arms[0])),
         recalibrations=(
-            *(RecalibrationResult(target, arm, -0.31, 0.84, 48, 9, None) for target in targets[:3] for arm in arms),
-            RecalibrationResult("ALK", arms[0], math.nan, math.nan, 48, 0, "0 positive patients"),
+            *(
+                RecalibrationResult(target, arm, -0.31, 0.84, 0.42, 1.31, 48, 9, None)
+                for target in targets[:3]
+                for arm in arms
+            ),
+            RecalibrationResult("ALK", arms[0], math.nan, math.nan, math.nan, math.nan, 48, 0, "0 positive patients"),
         ),
         calibrations=tuple(
             _calibration(target, arm, cohort, split, scale, drawn[arm, target, split])
@@ -526,6 +530,7 @@ def _decision_curve(target: str, arm: str, cohort: str, split: str, drawn: Score
     return DecisionCurveResult(
         target, arm, cohort, split, "recalibrated", n, m, tuple(risks.tolist()), tuple(benefit.tolist()),
         tuple((benefit - 0.03).tolist()), tuple((benefit + 0.03).tolist()), tuple(everybody.tolist()),
+        tuple((benefit - everybody - 0.03).tolist()), tuple((benefit - everybody + 0.03).tolist()),
     )  # fmt: skip
 
 

@@ -205,3 +205,12 @@ def test_what_the_methods_use_is_among_the_references() -> None:
     assert "doi:10.1002/sim.3095" in text  # MOVER, by which macro intervals are joined
     assert "paper 335-2012" in text  # differences over several levels
     assert "arXiv:2106.09685" in text  # an arm of the example is adapted by LoRA
+
+
+def test_slopes_of_recalibration_and_tests_avoided_have_intervals() -> None:
+    content = build_content(golden_inputs())
+    fits = [row[4].text for group in table(content, "recalibration").groups for row in group.rows]
+    avoided = [row[5].text for group in table(content, "net-benefit").groups for row in group.rows]
+    for texts_of in (fits, avoided):
+        assert sum(bool(re.fullmatch(r"−?[\d.]+ \(.+\)", text)) for text in texts_of) > len(texts_of) / 2
+        assert all(text == "–" or "(" in text for text in texts_of)

@@ -185,7 +185,9 @@ def _table(scope: Scope) -> Table:
             Cell(percent(risk), (risk,), risk),
             Cell(text, (value, lower, upper), None if math.isnan(value) else value),
             number_cell(result.treat_all[at], decimals),
-            number_cell(100 * avoided, 0),
+            _avoided_cell(
+                100 * avoided, *(100 * limit[at] / price for limit in (result.over_all_lower, result.over_all_upper))
+            ),
         )
 
     groups = tuple(
@@ -209,10 +211,22 @@ def _table(scope: Scope) -> Table:
             Column("Threshold risk", ("threshold_risk",), "number", 1.0),
             Column(f"Net benefit ({scope.interval})", ("net_benefit", "lower", "upper"), "number", 2.2),
             Column("Treating everybody", ("treat_all",), "number", 1.3),
-            Column("Tests avoided per 100", ("tests_avoided_per_100",), "number", 1.3),
+            Column(
+                f"Tests avoided per 100 ({scope.interval})",
+                ("tests_avoided_per_100", "tests_avoided_lower", "tests_avoided_upper"),
+                "number",
+                1.7,
+            ),
         ),
         groups,
         group_name="part",
         note="Treating nobody has a net benefit of 0. Tests avoided: against testing everybody, per 100 patients, once "
         "every missed patient is paid for at the price of that risk; below 0, testing everybody would be better.",
     )
+
+
+def _avoided_cell(value: float, lower: float, upper: float) -> Cell:
+    if math.isnan(value):
+        return Cell("–", (value, lower, upper))
+    limits = "" if math.isnan(lower) else f" ({interval_text(lower, upper, 0)})"
+    return Cell(f"{fixed(value, 0)}{limits}", (value, lower, upper), value)

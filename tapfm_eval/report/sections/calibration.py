@@ -10,6 +10,7 @@ from tapfm_eval.report.numbers import (
     estimate_cell,
     events_cell,
     fixed,
+    interval_text,
     number_cell,
     text_cell,
     visible,
@@ -32,7 +33,7 @@ def calibration_section(scope: Scope) -> Section:
         for scale in dict.fromkeys(result.scale for result in results)
     ]
     if scope.inputs.results.recalibrations:
-        blocks.append(_fits(scope.inputs.results.recalibrations))
+        blocks.append(_fits(scope, scope.inputs.results.recalibrations))
     for part in scope.parts(results, splits=("test", "external")):
         blocks += _figures(scope, part)
     return Section("calibration", "Calibration", tuple(blocks))
@@ -87,14 +88,14 @@ def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> 
     )
 
 
-def _fits(results: tuple[RecalibrationResult, ...]) -> Table:
+def _fits(scope: Scope, results: tuple[RecalibrationResult, ...]) -> Table:
     def row(result: RecalibrationResult) -> tuple[Cell, ...]:
         return (
             text_cell(result.target),
             text_cell(result.arm),
             events_cell(result.positives, result.n),
             number_cell(result.intercept, 2),
-            number_cell(result.slope, 2),
+            _slope_cell(result),
             text_cell("" if result.reason is None else f"scores stay as they are: {result.reason}"),
         )
 
@@ -106,12 +107,22 @@ def _fits(results: tuple[RecalibrationResult, ...]) -> Table:
             Column("Arm", ("arm",), width=1.8),
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column("Intercept", ("intercept",), "number", 0.8),
-            Column("Slope", ("slope",), "number", 0.8),
+            Column(f"Slope ({scope.interval})", ("slope", "slope_lower", "slope_upper"), "number", 1.4),
             Column("Remark", ("remark",), width=3.0),
         ),
         (RowGroup("", tuple(row(result) for result in results)),),
         note="The logit of a score becomes intercept + slope × logit. Out-of-fold validation patients of all folds.",
     )
+
+
+def _slope_cell(result: RecalibrationResult) -> Cell:
+    """The slope with its limits; a dash where nothing could be fitted, which the remark explains."""
+    if math.isnan(result.slope):
+        return Cell("–", (math.nan, math.nan, math.nan))
+    known = math.isfinite(result.slope_lower) and math.isfinite(result.slope_upper)
+    limits = interval_text(result.slope_lower, result.slope_upper, 2) if known else "interval not estimable"
+    values = (result.slope, result.slope_lower, result.slope_upper)
+    return Cell(f"{fixed(result.slope, 2)} ({limits})", values, result.slope)
 
 
 def _seen(results: list[CalibrationResult], titles: list[str]) -> str:
