@@ -12,6 +12,7 @@ ROOM = 58.5  # ems of a table's text that fit side by side on a page
 SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the text, when a table needs more room; smaller would not be read
 _PADDING, _GAP = 1.0, 0.9  # ems beside each cell, and more between a column of numerals and words after it
 _AS_NUMBER = re.compile(r"[^a-zA-Z]*( to [^a-zA-Z]*)?|not assessed|[\d.,]+ \w{1,2}")
+_P_VALUE = re.compile(r"\bp ([=<>]) ")
 _BRACKETS = re.compile(r"\([^()]{1,14}\)")
 _LONGEST_WORD = 9.0  # ems; longer words may break
 _CLOSE_LINE = 13.0  # ems; lines of words on a narrow screen
@@ -42,6 +43,11 @@ class _Demand:
 def heading(header: str) -> str:
     """The header of a column as set: `(95% CI)` is not broken across lines."""
     return _BRACKETS.sub(lambda found: found.group().replace(" ", "\u00a0"), header)
+
+
+def p_values_whole(text: str) -> str:
+    """The text with `p = 0.84` on one line."""
+    return _P_VALUE.sub("p\u00a0\\1\u00a0", text)
 
 
 def fit_columns(table: Table) -> ColumnFit:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tapfm_eval.report.blocks import Block, Content, Table, as_shown
-from tapfm_eval.report.columns import fit_columns, heading
+from tapfm_eval.report.columns import fit_columns, heading, p_values_whole
 from tapfm_eval.report.csvfile import table_csv
 from tapfm_eval.report.palette import ACCENT, DARK_TWINS, FAINT, HAIRLINE, INK, MUTED
 
@@ -31,6 +31,7 @@ def render_html(content: Content, figures: Mapping[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_held_together,
     )
     return environment.get_template("report.html.j2").render(
         content=content,
@@ -45,6 +46,11 @@ def render_html(content: Content, figures: Mapping[str, str]) -> str:
         light={_variable(colour): colour for colour in DARK_TWINS},
         dark={_variable(colour): twin for colour, twin in DARK_TWINS.items()},
     )
+
+
+def _held_together(value: object) -> object:
+    """Our texts with p values that no line break parts from their sign; markup, links and numbers as they are."""
+    return p_values_whole(value) if type(value) is str else value
 
 
 def _kind_of(block: Block) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import typst
 
 from tapfm_eval.report.blocks import Block, Cell, Content, Fact, Figure, RowGroup, Table, as_shown
-from tapfm_eval.report.columns import fit_columns, heading
+from tapfm_eval.report.columns import fit_columns, heading, p_values_whole
 from tapfm_eval.report.figures import font_folder, printable
 from tapfm_eval.report.figures.watermark import watermark_svg
 from tapfm_eval.report.fitting import NOT_PLAIN
@@ -24,7 +24,6 @@ _CREATED = 315_532_800  # 1980-01-01: no clock may change the bytes
 _TYPST_PAPER = {"a4": "a4", "letter": "us-letter"}
 _BREAK = "\u200b"  # where a long word may break; the template makes it an empty box, so that no text holds it
 _WHOLE = 16  # lines of a table that is rather moved to the next page than broken
-_P_VALUE = re.compile(r"\bp ([=<>]) ")  # not broken across lines
 _LONG_WORD = re.compile(r"[^\s\u200b]{19,}")
 
 
@@ -136,7 +135,7 @@ def _plain(value: Any) -> Any:
 
 def _text(text: str) -> str:
     """The text with what fonts lack spelt out, and with places where long words may break across lines."""
-    return _LONG_WORD.sub(_with_breaks, _P_VALUE.sub("p\u00a0\\1\u00a0", printable(text)))
+    return _LONG_WORD.sub(_with_breaks, p_values_whole(printable(text)))
 
 
 def _with_breaks(word: re.Match[str]) -> str:

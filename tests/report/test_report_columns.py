@@ -3,7 +3,7 @@
 import pytest
 
 from tapfm_eval.report.blocks import Cell, Column, RowGroup, Table
-from tapfm_eval.report.columns import ROOM, SIZES, ColumnFit, fit_columns, heading
+from tapfm_eval.report.columns import ROOM, SIZES, ColumnFit, fit_columns, heading, p_values_whole
 
 
 def fitted(*columns: tuple[Column, str], rows: int = 1, width: float = 1.0) -> ColumnFit:
@@ -65,3 +65,9 @@ def test_columns_without_rows_or_width_for_words_are_laid_out_too() -> None:
 def test_an_interval_in_a_header_is_not_broken() -> None:
     assert heading("Macro AUROC (95% CI)") == "Macro AUROC (95%\u00a0CI)"
     assert heading("Observed / expected (ideal 1)").endswith(" (ideal\u00a01)")
+
+
+def test_a_p_value_is_not_broken() -> None:
+    assert p_values_whole("one-sided p = 0.84; p < 0.001, map = 3") == (
+        "one-sided p\u00a0=\u00a00.84; p\u00a0<\u00a00.001, map = 3"
+    )

@@ -415,6 +415,17 @@ def test_the_page_can_be_walked_by_keyboard_and_read_aloud(name: str, request: p
     )
 
 
+def test_p_values_are_whole_and_tables_are_named_by_their_captions_alone(real: Rendered) -> None:
+    text = "".join(Outline(re.sub(r"<svg.*?</svg>", "", real.html, flags=re.DOTALL)).text)  # lines of figures are set
+    assert re.search(r"p\u00a0[=<]\u00a0\d", text)
+    assert not re.search(r"\bp [=<>] \d", text)
+    assert not re.search(r"""role=["']region""", real.html)  # a landmark for every table would drown the others
+    for name in re.findall(r'<table aria-labelledby="([^"]+)"', real.html):
+        label = re.search(rf'<span id="{re.escape(name)}">(.*?)</span>', real.html, re.DOTALL)
+        assert label is not None
+        assert "CSV" not in label.group(1)
+
+
 def test_the_title_names_the_study(real: Rendered, rehearsed: Rendered) -> None:
     title = re.search(r"<title>(.*?)</title>", real.html).group(1)
     assert html.unescape(title) == "Driver mutations in lung adenocarcinoma from H&E · Clinical validation report"

@@ -15,6 +15,7 @@ from tapfm_eval.report.numbers import fixed
 from tapfm_eval.report.palette import FAINT, HAIRLINE, INK, MUTED
 
 _GAP, _TITLE, _FOOT, _SIDE = 14.0, 27.0, 28.0, 30.0  # between panels, above and below them, left of the first
+_RIGHT = 7.0  # half of the last tick's label
 _OWN_TICKS = 13.0  # more room between panels that each have labels of their own
 _LEGEND_ROW = 12.0
 _DASHED = (0, (3.0, 1.6))
@@ -29,7 +30,7 @@ def grid_figure(grid: CurveGrid) -> Figure:
     rows = max(1, math.ceil(number / columns))
     own = any(panel.limits is not None for panel in grid.panels)
     gap = _GAP + (_OWN_TICKS if own else 0)
-    width = (WIDTH - _SIDE - (columns - 1) * gap) / columns
+    width = (WIDTH - _SIDE - _RIGHT - (columns - 1) * gap) / columns
     height = width if grid.unit_square else width * 0.72
     pitch_x, pitch_y = width + gap, height + _TITLE + _FOOT
     beside = number < rows * columns and len(grid.legend) * _LEGEND_ROW <= height

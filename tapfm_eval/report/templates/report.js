@@ -30,6 +30,8 @@
     known.sort((a, b) => sign * compare(kind)(a, b) || a.position - b.position);
     for (const { row } of [...known, ...unknown]) body.append(row);
   };
+  const places = new Map([...document.querySelectorAll("tbody tr")].map((row, place) => [row, place]));
+  const restore = (body) => body.append(...[...body.rows].sort((a, b) => places.get(a) - places.get(b)));
   for (const table of document.querySelectorAll("table")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
       const control = document.createElement("button");
@@ -38,10 +40,14 @@
       control.textContent = head.textContent;
       head.replaceChildren(control);
       control.addEventListener("click", () => {
-        const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+        const next = { ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
+        const order = next === undefined ? "ascending" : next; // null: as the report was written
         for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
-        for (const body of table.tBodies) sortBody(body, column, head.dataset.kind, sign);
+        if (order) head.setAttribute("aria-sort", order);
+        for (const body of table.tBodies) {
+          restore(body);
+          if (order) sortBody(body, column, head.dataset.kind, order === "ascending" ? 1 : -1);
+        }
       });
     });
   }
