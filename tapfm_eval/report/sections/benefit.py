@@ -3,7 +3,7 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import NO_ARM, OTHERS, Band, Curve, CurveGrid, Panel
+from tapfm_eval.report.drawings import NO_ARM, OTHERS, Band, Curve, Panel
 from tapfm_eval.report.numbers import (
     count,
     decimals_for_widths,
@@ -15,10 +15,9 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import DecisionCurveResult
 
-PANELS = 12  # panels of a figure that fill a page
 TABLED_RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)
 MOST_NAMED = 6  # arms with a colour in one panel
 
@@ -55,28 +54,23 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
     panels = [
         _panel(scope, target, [r for r in own if r.target == target]) for target in dict.fromkeys(r.target for r in own)
     ]
-    paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
     legend = [(visible(arm), scope.style(arm), False) for arm in scope.arms if arm in _named(scope)]
     legend += [("other arms", OTHERS, False)] if len(legend) < len(scope.arms) else []
-    legend += [("test everybody", NO_ARM, True), ("test nobody", NO_ARM, False)]
-    return [
-        Figure(
-            id=f"decision-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"Decision curves, {part.title}{of_pages(number, len(paged))}. Band: {scope.interval} of "
-            f"{visible(scope.accent_arm)} at each risk by itself. Each panel has axes of its own.",
-            alt=f"Net benefit against threshold risk in {part.title}, a panel per target "
-            f"({', '.join(panel.title for panel in page)}), a line per arm, and lines for testing everybody and "
-            f"nobody. {_seen(scope, part, [panel.title for panel in page])}The table of net benefit holds more.",
-            drawing=CurveGrid(
-                panels=tuple(page),
-                x_label="Threshold risk",
-                y_label="Net benefit",
-                legend=tuple(legend),
-                unit_square=False,
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return grid_figures(
+        panels,
+        name=f"decision-{part.id}",
+        caption=f"Decision curves, {part.title}",
+        remark=f"Band: {scope.interval} of {visible(scope.accent_arm)} at each risk by itself. Each panel has axes of "
+        "its own.",
+        alt=lambda titles: (
+            f"Net benefit against threshold risk in {part.title}, a panel per target "
+            f"({', '.join(titles)}), a line per arm, and lines for testing everybody and "
+            f"nobody. {_seen(scope, part, titles)}The table of net benefit holds more."
+        ),
+        x_label="Threshold risk",
+        y_label="Net benefit",
+        legend=[*legend, ("test everybody", NO_ARM, True), ("test nobody", NO_ARM, False)],
+    )
 
 
 def _seen(scope: Scope, part: Part, titles: list[str]) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import Curve, CurveGrid, Panel, Whisker
+from tapfm_eval.report.drawings import Curve, Panel, Whisker
 from tapfm_eval.report.numbers import (
     count,
     decimals_for,
@@ -16,10 +16,9 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import CalibrationResult, RecalibrationResult
 
-PANELS = 15  # panels of a figure that fill a page
 _RECALIBRATED = 1  # colour of the recalibrated curve
 
 
@@ -165,23 +164,19 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
     legend = [("as they are", 0, False)]
     if any(result.scale == "recalibrated" for result in own):
         legend.append(("recalibrated", _RECALIBRATED, False))
-    paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
-    return [
-        Figure(
-            id=f"reliability-{part.id}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=f"Reliability of {visible(scope.accent_arm)}, {part.title}{of_pages(number, len(paged))}. Lines: "
-            f"smoothed. Squares: tenths of the patients by score as it is, with {scope.interval}. Under each target: "
-            "events / n.",
-            alt=f"Reliability curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}): "
-            f"observed share of mutated patients against the score. {_seen(own, [panel.title for panel in page])} "
-            "The tables of calibration hold more.",
-            drawing=CurveGrid(
-                panels=tuple(page),
-                x_label="Score",
-                y_label="Share mutated",
-                legend=tuple(legend),
-                unit_square=True,
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return grid_figures(
+        panels,
+        name=f"reliability-{part.id}",
+        caption=f"Reliability of {visible(scope.accent_arm)}, {part.title}",
+        remark=f"Lines: smoothed. Squares: tenths of the patients by score as it is, with {scope.interval}. Under each "
+        "target: events / n.",
+        alt=lambda titles: (
+            f"Reliability curves in {part.title}, a panel per target ({', '.join(titles)}): "
+            f"observed share of mutated patients against the score. {_seen(own, titles)} "
+            "The tables of calibration hold more."
+        ),
+        x_label="Score",
+        y_label="Share mutated",
+        legend=legend,
+        unit_square=True,
+    )

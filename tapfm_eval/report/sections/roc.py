@@ -4,13 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tapfm_eval.report.blocks import Figure
-from tapfm_eval.report.drawings import Band, Curve, CurveGrid, Mark, Panel
+from tapfm_eval.report.drawings import Band, Curve, Mark, Panel
 from tapfm_eval.report.numbers import counts, fixed, visible
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.forests import of_pages
+from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import AurocResult
-
-PANELS = 15  # panels of a figure that fill a page
 
 
 def roc_figures(scope: Scope, part: Part) -> list[Figure]:
@@ -35,36 +33,32 @@ def roc_figures(scope: Scope, part: Part) -> list[Figure]:
             if c.band is not None and c.arm == scope.accent_arm
         )
         panels.append(Panel(visible(target), note, drawn, _marks(scope, part, target) if drawn else (), bands))
-    pages_of_panels = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
-    has_marks = any(panel.marks for panel in panels)
-    remark = f" Rings: operating points of {visible(scope.accent_arm)} as fixed on validation." if has_marks else ""
+    remark = "Under each target: events / n."
     if any(panel.bands for panel in panels):
-        remark = (
+        remark += (
             f" Band: {scope.interval} of the sensitivity of {visible(scope.accent_arm)} at each false positive rate by "
-            f"itself.{remark}"
+            "itself."
         )
-    return [
-        Figure(
-            id=f"roc-{part.id}" + (f"-{number}" if len(pages_of_panels) > 1 else ""),
-            caption=f"ROC curves, {part.title}{of_pages(number, len(pages_of_panels))}. "
-            f"Under each target: events / n.{remark}",
-            alt=f"ROC curves in {part.title}, a panel per target ({', '.join(panel.title for panel in page)}) "
+    if any(panel.marks for panel in panels):
+        remark += f" Rings: operating points of {visible(scope.accent_arm)} as fixed on validation."
+    return grid_figures(
+        panels,
+        name=f"roc-{part.id}",
+        caption=f"ROC curves, {part.title}",
+        remark=remark,
+        alt=lambda titles: (
+            f"ROC curves in {part.title}, a panel per target ({', '.join(titles)}) "
             f"and a line per arm ({', '.join(visible(arm) for arm in scope.arms)}). "
-            f"Areas under them: {_areas(scope, aurocs, page)}.",
-            drawing=CurveGrid(
-                panels=tuple(page),
-                x_label="1 − specificity",
-                y_label="Sensitivity",
-                legend=tuple((visible(arm), scope.style(arm), False) for arm in scope.arms),
-                unit_square=True,
-            ),
-        )
-        for number, page in enumerate(pages_of_panels, 1)
-    ]
+            f"Areas under them: {_areas(scope, aurocs, titles)}."
+        ),
+        x_label="1 − specificity",
+        y_label="Sensitivity",
+        legend=[(visible(arm), scope.style(arm), False) for arm in scope.arms],
+        unit_square=True,
+    )
 
 
-def _areas(scope: Scope, aurocs: Mapping[tuple[str, str], AurocResult], page: Sequence[Panel]) -> str:
-    titles = [panel.title for panel in page]
+def _areas(scope: Scope, aurocs: Mapping[tuple[str, str], AurocResult], titles: Sequence[str]) -> str:
     told: dict[str, list[str]] = {}
     for (target, arm), result in aurocs.items():
         if visible(target) in titles:

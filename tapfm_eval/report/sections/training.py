@@ -3,12 +3,11 @@
 import math
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
-from tapfm_eval.report.drawings import Curve, CurveGrid, Mark, Panel
+from tapfm_eval.report.drawings import Curve, Mark, Panel
 from tapfm_eval.report.numbers import count_cell, fixed, number_cell, text_cell, visible
 from tapfm_eval.report.scope import Scope
+from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import UnitResult
-
-PANELS = 12  # panels of a figure that fill a page
 
 
 def training_section(scope: Scope) -> Section | None:
@@ -99,19 +98,19 @@ def memory(megabytes: float) -> str:
 def _figures(scope: Scope, name: str, caption: str, y_label: str) -> list[Figure]:
     arms = tuple(dict.fromkeys(unit.arm for unit in scope.inputs.units))
     panels = [_panel(scope, arm, losses=name == "loss") for arm in arms]
-    paged = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
-    return [
-        Figure(
-            id=f"training-{name}" + (f"-{number}" if len(paged) > 1 else ""),
-            caption=caption + ". A line per seed and fold; the ring marks the selected epoch.",
-            alt=f"{caption}, a panel per arm: {', '.join(panel.title for panel in page)}. "
-            f"Selected epochs: {_selected(scope, [panel.title for panel in page])}.",
-            drawing=CurveGrid(
-                panels=tuple(page), x_label="Epoch", y_label=y_label, legend=(), unit_square=False, whole_x=True
-            ),
-        )
-        for number, page in enumerate(paged, 1)
-    ]
+    return grid_figures(
+        panels,
+        name=f"training-{name}",
+        caption=caption,
+        remark="A line per seed and fold; the ring marks the selected epoch.",
+        alt=lambda titles: (
+            f"{caption}, a panel per arm: {', '.join(titles)}. Selected epochs: {_selected(scope, titles)}."
+        ),
+        x_label="Epoch",
+        y_label=y_label,
+        legend=(),
+        whole_x=True,
+    )
 
 
 def _selected(scope: Scope, titles: list[str]) -> str:
