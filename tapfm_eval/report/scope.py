@@ -66,6 +66,12 @@ class Scope:
             return ""
         return " AUROCs over folds compare patients within a fold; folds without both classes have no say."
 
+    @property
+    def one_target(self) -> bool:
+        """Averages over targets would repeat the one that there is."""
+        macros = self.inputs.results.macros
+        return bool(macros) and all(len(m.targets) + len(m.left_out) == 1 for m in macros)
+
     def style(self, arm: str) -> int:
         """Position of the arm's colour; 0 is the accent."""
         others = [name for name in self.arms if name != self.accent_arm]

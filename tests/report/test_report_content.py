@@ -395,3 +395,11 @@ def test_the_checklist_points_only_at_sections_that_exist() -> None:
     assert where["Heterogeneity between subgroups and sites"] == "the protocol asks for none"
     assert where["Calibration with intervals"] == "section 11, Calibration"
     assert where["Ethics approval and consent"] == "authors to complete"
+
+
+def test_one_target_is_not_averaged_with_itself() -> None:
+    one, four = build_content(example_inputs(targets=("EGFR",))), build_content(example_inputs())
+    assert "macro" in [section.id for section in four.sections]
+    assert "macro" not in [section.id for section in one.sections]
+    assert "Macro-average" in repr(four.figures)
+    assert "Macro-average" not in repr(one.figures)

@@ -26,7 +26,7 @@ ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochbe
 
 def comparisons_section(scope: Scope) -> Section | None:
     """Paired differences per family; left out where the protocol declares no family."""
-    results = scope.inputs.results.comparisons
+    results = tuple(r for r in scope.inputs.results.comparisons if not (scope.one_target and r.target == "macro"))
     declared = scope.inputs.protocol.analysis.families
     if not results:
         if not declared:

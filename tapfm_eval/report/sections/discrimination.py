@@ -37,8 +37,10 @@ def auroc_section(scope: Scope) -> Section:
     return Section("auroc", "Discrimination", tuple(blocks))
 
 
-def macro_section(scope: Scope) -> Section:
-    """Mean AUROC over the targets, and the AUROC over all pairs of patient and target, per arm."""
+def macro_section(scope: Scope) -> Section | None:
+    """Mean AUROC over the targets, and the AUROC over all pairs of patient and target, per arm; None for one target."""
+    if scope.one_target:
+        return None
     results = scope.inputs.results.macros
     if not results:
         return Section("macro", "Several targets together", (Paragraph("No average over targets was estimated."),))
@@ -165,7 +167,7 @@ def _forests(scope: Scope, part: Part) -> list[Figure]:
         for target in dict.fromkeys(r.target for r in own)
     ]
     macros = [m for m in scope.inputs.results.macros if Part(m.cohort, m.split) == part]
-    if macros:
+    if macros and not scope.one_target:
         rows = tuple(
             replace(forest_row(scope, m.arm, m.macro, scope.style(m.arm)), counts=counted(m.macro.clusters, "patient"))
             for m in macros

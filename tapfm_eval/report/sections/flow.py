@@ -71,9 +71,13 @@ def _figure(scope: Scope, cohort: str, steps: tuple[FlowStep, ...]) -> Figure:
         f"{box.title}: {box.counts}" + (f", {box.left}" if box.left else "")
         for box in (*(_box(step) for step in trunk), *ends)
     )
+    control = not branches and any(
+        (r.target, r.cohort) == (NEGATIVE_CONTROL, cohort) for r in scope.inputs.results.aurocs
+    )
     return Figure(
         id=f"flow-{cohort}",
-        caption=f"Flow of patients and slides, {visible(cohort)}",
+        caption=f"Flow of patients and slides, {visible(cohort)}"
+        + (f". The negative control {NEGATIVE_CONTROL} has no box." if control else ""),
         alt=visible(f"Flow diagram of {cohort}. {told}."),
         drawing=FlowDiagram(
             trunk=tuple(_box(step) for step in trunk),
