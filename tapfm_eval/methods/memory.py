@@ -12,8 +12,8 @@ _PROC = Path("/proc/self")
 class PeakMemory:
     """The most memory held from now on; what earlier work of the same process reached does not count.
 
-    On a GPU, what tensors of this process took of it. Elsewhere, what was resident of this process, its code and data
-    included and its workers not; only Linux can begin that anew (`clear_refs`, proc(5)).
+    On a GPU, what tensors of this process took of it. Elsewhere, what was resident of this process, its code and
+    what earlier work left there included and its workers not; only Linux can begin that anew (`clear_refs`, proc(5)).
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -214,3 +214,13 @@ def test_slopes_of_recalibration_and_tests_avoided_have_intervals() -> None:
     for texts_of in (fits, avoided):
         assert sum(bool(re.fullmatch(r"−?[\d.]+ \(.+\)", text)) for text in texts_of) > len(texts_of) / 2
         assert all(text == "–" or "(" in text for text in texts_of)
+
+
+@pytest.mark.parametrize(("of", "said"), [("GPU", "what tensors took of the GPU"), ("process", "main memory")])
+def test_the_memory_of_an_arm_says_what_was_measured(of: str, said: str) -> None:
+    inputs = example_inputs()
+    units = tuple(replace(unit, memory_of=of) for unit in inputs.units)
+    assert said in table(build_content(replace(inputs, units=units)), "training").note
+    unknown = tuple(replace(unit, peak_memory_mb=float("nan")) for unit in units)
+    note = table(build_content(replace(inputs, units=unknown)), "training").note
+    assert "Memory could not be measured for each unit." in note

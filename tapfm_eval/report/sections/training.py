@@ -53,7 +53,8 @@ def _memory_note(units: tuple[UnitResult, ...]) -> str:
     of = {unit.memory_of for unit in units if not math.isnan(unit.peak_memory_mb)}
     measured = {
         "GPU": "what tensors took of the GPU",
-        "process": "what the training process held in main memory, its code included and the readers of tiles not",
+        "process": "what the training process held in main memory, its code and what earlier units left there "
+        "included and the readers of tiles not",
     }
     if not of:
         return "Memory could not be measured for each unit."
