@@ -74,7 +74,7 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
 
 
 def _seen(scope: Scope, part: Part, titles: list[str]) -> str:
-    """Where the accent arm does more good than treating everybody or nobody: what a look at its curve tells."""
+    """Where the accent arm does more good than testing everybody or nobody: what a look at its curve tells."""
     told = []
     for r in scope.inputs.results.decision_curves:
         if Part(r.cohort, r.split) == part and r.arm == scope.accent_arm and visible(r.target) in titles:
@@ -204,7 +204,7 @@ def _table(scope: Scope) -> Table:
             Column("Arm", ("arm",), width=2.0, shown=False),
             Column("Threshold risk", ("threshold_risk",), "number", 1.0),
             Column(f"Net benefit ({scope.interval})", ("net_benefit", "lower", "upper"), "number", 2.2),
-            Column("Treating everybody", ("treat_all",), "number", 1.3),
+            Column("Testing everybody", ("treat_all",), "number", 1.3),
             Column(
                 f"Tests avoided per 100 ({scope.interval})",
                 ("tests_avoided_per_100", "tests_avoided_lower", "tests_avoided_upper"),
@@ -214,7 +214,7 @@ def _table(scope: Scope) -> Table:
         ),
         groups,
         group_name="part",
-        note="Treating nobody has a net benefit of 0. Tests avoided: against testing everybody, per 100 patients, once "
+        note="Testing nobody has a net benefit of 0. Tests avoided: against testing everybody, per 100 patients, once "
         "every missed patient is paid for at the price of that risk; below 0, testing everybody would be better.",
     )
 
