@@ -28,18 +28,17 @@ def barcode(text: str) -> str:
     return ""
 
 
-def programme(cohort: str, barcodes: frozenset[str]) -> str:
-    """The programme that a cohort belongs to, by its patients' barcodes or else by its name; empty where unknown.
+def programmes(cohort: str, barcodes: frozenset[str]) -> tuple[str, ...]:
+    """The programmes that a cohort's patients come from, by their barcodes or else by its name; none where unknown.
 
-    >>> programme("lung", frozenset({"TCGA-05-4244"})), programme("cptac-luad", frozenset())
-    ('TCGA', 'CPTAC')
+    >>> programmes("lung", frozenset({"TCGA-05-4244", "C3L-00001"})), programmes("cptac-luad", frozenset())
+    (('TCGA', 'CPTAC'), ('CPTAC',))
     """
-    if any(code.startswith("TCGA") for code in barcodes):
-        return "TCGA"
     if barcodes:
-        return "CPTAC"
+        tcga = {code.startswith("TCGA") for code in barcodes}
+        return tuple(name for name, is_tcga in (("TCGA", True), ("CPTAC", False)) if is_tcga in tcga)
     words = re.split(r"[^a-z0-9]+", cohort.casefold())
-    return next((name for name in PROGRAMMES if name.casefold() in words), "")
+    return tuple(name for name in PROGRAMMES if name.casefold() in words)[:1]
 
 
 def spelling(patient_id: str) -> str:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from tapfm_eval.audit.findings import Finding, counted, listed
-from tapfm_eval.audit.identity import barcode, programme
+from tapfm_eval.audit.identity import barcode, programmes
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.protocol.schema import Protocol
@@ -65,9 +66,9 @@ def _not_supplied(protocol: Protocol) -> list[Finding]:
 def _exposure(protocol: Protocol, subject: Subject, cards: Mapping[str, BackboneCard]) -> list[Finding]:
     """Backbones that saw the cohort's slides in pretraining, or whose owner does not say."""
     codes = frozenset(code for code in map(barcode, subject.studied) if code)
-    source = programme(subject.name, codes)
     findings = []
-    for state in ("included", "undisclosed"):
+    sources = programmes(subject.name, codes) or ("",)
+    for source, state in product(sources, ("included", "undisclosed")):
         names = [name for name, card in cards.items() if card.exposure(source or subject.name) == state]
         if not names:
             continue

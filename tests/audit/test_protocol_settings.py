@@ -44,6 +44,16 @@ def test_a_backbone_that_saw_the_cohort_is_a_warning_and_silence_is_not_clean(
     assert all(f.severity == "warning" and f.where == "cohorts.theirs" for f in findings)
 
 
+def test_every_programme_in_a_cohort_is_held_against_the_cards(study: Study) -> None:
+    as_tcga(study)
+    study.theirs.loc[:9, "patient_id"] = [f"C3L-{i:05d}" for i in range(10)]
+    study.theirs.loc[:9, "slide_id"] = study.theirs.loc[:9, "patient_id"] + "-21"
+    study.theirs.loc[:9, "path"] = study.theirs.loc[:9, "slide_id"] + ".svs"
+    known = MappingProxyType({"TCGA": "excluded", "CPTAC": "included", "*": "excluded"})
+    study.card = replace(CLEAN_CARD, pretraining_cohorts=known)
+    assert "pretrained on CPTAC slides" in one(study.audit(), "backbone-saw-cohort").what
+
+
 def test_a_card_that_says_nothing_leaves_a_private_cohort_undisclosed(study: Study) -> None:
     study.card = replace(CLEAN_CARD, pretraining_cohorts=MappingProxyType({"TCGA": "excluded"}))
     assert len(found(study.audit(), "backbone-undisclosed")) == 2
