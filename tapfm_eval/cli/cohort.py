@@ -26,7 +26,8 @@ SHOWN = 40
 def download_list(
     manifest: ManifestPath,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="List for gdc-client; stdout by default.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="List for gdc-client, with OUT.lookups.csv; stdout by default."),
     ] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The list alone.")] = False,
@@ -36,14 +37,19 @@ def download_list(
     from tapfm_eval.cohort import download
     from tapfm_eval.cohort.manifest import read_manifest
 
-    if out is not None and out.exists():
+    beside = None if out is None else out.with_suffix(".lookups.csv")
+    if there := [path for path in (out, beside) if path is not None and path.exists()]:
         remedy = "Give another name, or delete it."
-        raise InputError(Problem(f"--out {out}", "a file that is not there yet", "an existing one", remedy))
+        raise InputError(
+            Problem(f"--out {path}", "a file that is not there yet", "an existing one", remedy) for path in there
+        )
     found = download.download_list(read_manifest(manifest, manifest.stem))
-    if out is not None:
+    if out is not None and beside is not None:
         from tapfm_eval.rundir import write_text
 
         write_text(out, found.gdc_manifest)
+        if found.lookups:
+            write_text(beside, found.lookups_csv)
     if as_json:
         print_json(_named("download-list", found))
         return
@@ -61,6 +67,8 @@ def download_list(
             typer.echo(f"  {lookup.file_name}  {lookup.url}", err=True)
         if len(found.lookups) > SHOWN:
             typer.echo(f"  and {len(found.lookups) - SHOWN} more (--json lists all)", err=True)
+        if beside is not None:
+            typer.echo(f"All of them: {beside}", err=True)
     if found.patients_only:
         said = f"{counted(len(found.patients_only), 'patient')} without a named slide: see `tapfm-eval cohort link`."
         typer.echo(said, err=True)

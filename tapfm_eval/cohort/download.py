@@ -40,6 +40,12 @@ class DownloadList:
     lookups: tuple[Lookup, ...]  # slides without an id
     patients_only: tuple[str, ...]  # patients of whom the manifest names no slide
 
+    @property
+    def lookups_csv(self) -> str:
+        """The slides without an id as a table, for a script that asks every address."""
+        rows = [(lookup.slide_id, lookup.file_name, lookup.url) for lookup in self.lookups]
+        return pd.DataFrame(rows, columns=["slide_id", "file_name", "url"]).to_csv(index=False, lineterminator="\n")
+
 
 @dataclass(frozen=True, slots=True)
 class SlideFault:

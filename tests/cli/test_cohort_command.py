@@ -40,6 +40,10 @@ def test_the_list_for_gdc_client_holds_what_has_an_id_and_names_the_rest(command
     assert f"{len(lines) - 1} slides" in said.err
     assert "https://api.gdc.cancer.gov/files" in said.err
     assert command("cohort", "download-list", LUAD).out.splitlines() == lines
+    lookups = (tmp_path / "gdc.lookups.csv").read_text(encoding="utf-8").splitlines()
+    assert lookups[0] == "slide_id,file_name,url"
+    assert len(lookups) == 1 + 9
+    assert all("https://api.gdc.cancer.gov/files?filters=" in line for line in lookups[1:])
     again = command("cohort", "download-list", LUAD, "--out", tmp_path / "gdc.txt")
     assert (again.code, "an existing one" in again.err) == (2, True)
     listed = json.loads(command("cohort", "download-list", LUAD, "--json").out)
