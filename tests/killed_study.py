@@ -2,6 +2,7 @@
 
     python tests/killed_study.py FOLDER KILLS SEED WORKERS
     python tests/killed_study.py FOLDER together PROCESSES
+    python tests/killed_study.py FOLDER reporting KILLS SEED
 
 A process of its own that never computes anything: it imports everything once and forks a child for each session, so
 that a session costs no start. SIGKILL leaves the child no chance to tidy up. Prints what happened as JSON.
@@ -13,6 +14,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,12 +56,17 @@ def predictions_of(folder: Path, out: str) -> Path | None:
 
 def run_until(folder: Path, out: str, seconds: float | None, workers: int) -> str:
     """A session that ends by itself, by a kill after so many seconds, or once the predictions are there."""
-    child, started = session(folder, out, workers), time.monotonic()
+    return ended(session(folder, out, workers), seconds, lambda: predictions_of(folder, out) is not None)
+
+
+def ended(child: int, seconds: float | None, predicted: Callable[[], bool]) -> str:
+    """How a session ended: by itself, or by the kill that it gets after so many seconds or once that is so."""
+    started = time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return "ended" if status == 0 else "failed"
-        if predictions_of(folder, out) is not None:
+        if predicted():
             outcome = "predicted"
         elif seconds is not None and time.monotonic() - started >= seconds:
             outcome = "killed"
@@ -115,6 +122,23 @@ def main(folder: Path, kills: int, seed: int, workers: int) -> dict[str, object]
     return {"undisturbed_seconds": seconds, "kills": moments, "runs": runs}
 
 
+def reporting(folder: Path, kills: int, seed: int) -> int:
+    """Kills sessions that have all predictions and are at analysis and report; returns how many it met there."""
+    know_tiny()
+    run_until(folder, "whole", None, 0)
+    started = time.monotonic()
+    if ended(session(folder, "whole"), None, lambda: False) != "ended":
+        raise SystemExit((folder / "sessions.log").read_text())
+    seconds = time.monotonic() - started
+    run_until(folder, "killed", None, 0)
+    chance, met = random.Random(seed), 0
+    for _ in range(kills):
+        met += ended(session(folder, "killed"), chance.uniform(0.2, 1.0) * seconds, lambda: False) == "killed"
+    if ended(session(folder, "killed"), None, lambda: False) != "ended":
+        raise SystemExit((folder / "sessions.log").read_text())
+    return met
+
+
 def together(folder: Path, count: int) -> None:
     """Several processes that give the same command at once; each ends by itself."""
     know_tiny()
@@ -126,5 +150,7 @@ def together(folder: Path, count: int) -> None:
 
 if __name__ == "__main__" and sys.argv[2] == "together":
     together(Path(sys.argv[1]), int(sys.argv[3]))
+elif __name__ == "__main__" and sys.argv[2] == "reporting":
+    print(reporting(Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])))
 elif __name__ == "__main__":
     print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:5])), indent=1))

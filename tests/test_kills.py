@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_study import small_study
+from small_study import know_tiny, small_study
+
+from tapfm_eval.verification import verify_run
 
 SCRIPT = Path(__file__).with_name("killed_study.py")
 NAMES = ("predictions.csv", "history.csv", "validation.csv", "selected.safetensors")
@@ -52,6 +54,25 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_kills_of_a_run_with_readers_change_no_byte_either(tmp_path: Path) -> None:
     assert len(killed(tmp_path, 6, seed=4, workers=1)["kills"]) == 6  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_kills_amid_analysis_and_report_leave_a_run_that_verifies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study(tmp_path)
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "reporting", "6", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1100)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3
+    whole, killed_root = (next((tmp_path / name).glob("*/*")) for name in ("whole", "killed"))
+    assert (killed_root / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    assert (killed_root / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    know_tiny(monkeypatch.setattr)
+    assert verify_run(killed_root).mismatches == ()
+    events = [json.loads(line)["event"] for line in (killed_root / "journal.jsonl").read_text().splitlines()]
+    assert events.count("test and external patients predicted") == 1
 
 
 @pytest.mark.long

@@ -68,7 +68,7 @@ def test_a_copy_of_a_run_under_another_name_verifies_although_it_shows_two_looks
     for _ in range(2):
         _announce_look(RunFolder(root), [A])
         predicted(RunFolder(root), A)
-    write_analysis(root, formats=("html",))
+    write_analysis(root)
     assert "run run (a, seed 1, fold 0 once more)" in (root / "report.html").read_text(encoding="utf-8")
     assert verify_run(Path(copytree(root, tmp_path / "unpacked"))).mismatches == ()
 
