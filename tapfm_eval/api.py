@@ -477,6 +477,7 @@ def cohort_import(
     out: Place,
     slides_table: Place | None = None,
     target: str | None = None,
+    values: Mapping[str, Mapping[str, int | None]] | None = None,
     validation: float | None = None,
     seed: int = 1,
     slides: Place | None = None,
@@ -489,13 +490,14 @@ def cohort_import(
         out: Folder to make for manifest and split.
         slides_table: STAMP's, or `slide_id,patient_id` for tapfm and eagle.
         target: What the column `label` of clam and nnmil stands for.
+        values: What cells other than 0, 1 and empty stand for, by label column; None is unknown.
         validation: Share of training patients to draw for validation, where a fold has none.
         seed: Of that draw.
         slides: Folder of the slides, to fill in their paths.
     """
     from tapfm_eval.cohort.import_folder import Tables, import_cohort
 
-    tables = Tables(tuple(Path(file) for file in files), _path(slides_table), target, _path(slides))
+    tables = Tables(tuple(Path(file) for file in files), _path(slides_table), target, _path(slides), values)
     return import_cohort(tool, tables, Path(out), validation, seed)
 
 

@@ -78,7 +78,8 @@ def finished_run(root: Path, *, patients: int = 60, shift: float = 1.5) -> Path:
                 tables.append(predictions_frame(rows))
                 write_text(unit(root, arm, fold) / name, predictions_csv(tables[-1]))
             chosen = {"arm": arm, "seed": 1, "fold": fold, "epochs": 1, "selected_epoch": 1, "validation_auroc": 0.7,
-                      "metric_targets": ["EGFR", "KRAS"], "seconds": 1.0, "peak_memory_mb": 10.0, "memory_of": "process"}  # fmt: skip
+                      "metric_targets": ["EGFR", "KRAS"], "seconds": 1.0, "peak_memory_mb": 10.0,
+                      "memory_of": "process"}  # fmt: skip
             write_text(unit(root, arm, fold) / "history.csv", "train_loss,validation_loss,validation_auroc\n1,1,0.7\n")
             write_json(unit(root, arm, fold) / "selection.json", chosen)
     combined = predictions_frame(list(pd.concat(tables).itertuples(index=False, name=None)))
