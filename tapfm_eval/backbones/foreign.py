@@ -34,7 +34,7 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(  # letters and digits alone 
         "kaikovits16": "kaiko-s16", "kaikovits8": "kaiko-s8", "kaikovitb16": "kaiko-b16", "kaikovitb8": "kaiko-b8",
         "kaikovitl14": "kaiko-l14",
     }
-)
+)  # fmt: skip
 _ATTRIBUTES = (
     "unit", "tile_size_px", "tile_size_um", "extractor", "encoder", "target_magnification", "patch_size", "overlap",
     "patch_size_level0",
