@@ -32,7 +32,7 @@ def test_the_example_is_one_rehearsal_in_two_formats() -> None:
     (run,) = set(re.findall(r"rehearsal-[0-9a-f]{12}", page))
     flat = squeezed(paper)
     assert squeezed(run) in flat
-    captions = re.findall(r'id="caption-[^"]*"><b>(Table \d+)</b> (.*)', page)
+    captions = re.findall(r'id="caption-[^"]*"><b>(Table \d+)</b> (.*?)(?:</span>)?$', page, re.MULTILINE)
     assert len(captions) > 15
     for number, caption in captions:
         assert squeezed(f"{number}{html.unescape(caption)}") in flat
