@@ -129,35 +129,48 @@ def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks
     with deaf():
         if ranks.say() is None:  # the leader ended before it had anything to share
             return RunOutcome(options.out, (), (), follows=True)
-        quiet = Reporter(quiet=True)
-        prepared = _prepared(protocol, load_study(protocol, path, options), path, options, quiet)
-        device = _device(options, None)
-        run = _Run(prepared, options, quiet, environment(device.described), {}, device.threads)
-        data = replace(_study_data(run, device.torch, _tile(run, None)), ranks=ranks)
+        failure, data = None, None
+        try:
+            data = replace(_followed(protocol, path, options), ranks=ranks)
+        except Exception as error:  # the leader says it, as it says everything
+            failure = error
+        with contextlib.suppress(TapfmEvalError):
+            ranks.assemble(failure)
         while (told := ranks.say()) is not None:
+            assert data is not None, "nobody trains where somebody is not prepared"
             arm, seed, fold = told["train"]
             follow_training(
-                data.without(lost_later(run.folder)), *trained_unit(data, {"arm": arm, "seed": seed, "fold": fold})
+                data.without(lost_later(data.folder)), *trained_unit(data, {"arm": arm, "seed": seed, "fold": fold})
             )
-        return RunOutcome(run.folder.root, (), (), follows=True)
+        return RunOutcome(options.out, (), (), follows=True)
+
+
+def _followed(protocol: "Protocol", path: Path, options: RunOptions) -> "StudyData":
+    """The study as a process sees it that does not lead."""
+    quiet = Reporter(quiet=True)
+    prepared = _prepared(protocol, load_study(protocol, path, options), path, options, quiet)
+    device = _device(options, None)
+    run = _Run(prepared, options, quiet, environment(device.described), {}, device.threads)
+    return _study_data(run, device.torch, _tile(run, None))
 
 
 @contextlib.contextmanager
 def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[], None]]":
-    """Gives what is called once the followers may prepare; lets them go in the end, unless the leader broke down."""
+    """Gives what is called once the followers may prepare, and returns when they have; lets them go in the end."""
 
     def begin() -> None:
         if ranks is not None:
             ranks.say({"begin": True})
+            ranks.assemble()
 
     try:
         yield begin
-    except BaseException as error:
-        if ranks is not None and isinstance(error, TapfmEvalError):
-            ranks.say(None)
+    except Exception as error:
+        if ranks is not None:
+            ranks.let_go(error)
         raise
     if ranks is not None:
-        ranks.say(None)
+        ranks.let_go()
 
 
 def _run_protocol(

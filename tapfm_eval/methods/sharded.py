@@ -66,7 +66,7 @@ def sharded_step(
         slide_id: For the message where another rank cannot read its tiles.
 
     Raises:
-        SlideError: A rank cannot read its tiles: all raise.
+        TapfmEvalError: A rank cannot read its tiles, or fails otherwise: all raise.
     """
     bag = TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
     dtype = next(aggregator.parameters()).dtype
@@ -82,9 +82,10 @@ def sharded_step(
     whole_a, _ = ranks.gather(a)
 
     loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, whole_z, whole_a)
+    ranks.agree()  # nobody is left waiting for one whose memory ran out meanwhile
     # every rank has computed the same; one of them is taken, so that no rounding can drive replicas apart
     agreed = torch.tensor([loss], dtype=torch.float64)
-    torch.distributed.broadcast(agreed, src=0, group=ranks.words)
+    ranks.on_cpu_from_leader(agreed)
     for tensor in (g_z, g_a, *(p.grad for p in aggregator.parameters() if p.grad is not None)):
         ranks.from_leader(tensor)
 
@@ -94,6 +95,7 @@ def sharded_step(
     for part, z, a in bag.with_graph():
         mine = slice(first + part.start, first + part.stop)
         drive(z, a, g_z[mine], g_a[mine], lambda_attention, 1.0 if scaler is None else scaler.scale)
+    ranks.agree()
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
             summed = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -188,7 +190,7 @@ def _passed_on(ranks: Ranks, saved: Saved | None) -> Saved | None:
     """The leader's checkpoint in all processes, without anybody reading what another may be removing."""
     best = None if saved is None else saved.best
     parts = {} if saved is None else {"": saved.tensors, "best": {} if best is None else best.tensors}
-    told = ranks.say(
+    told = ranks.pass_on(
         None if saved is None else {
             "facts": json.loads(json.dumps(saved.facts)),
             "best": None if best is None else best.epoch,
@@ -203,7 +205,7 @@ def _passed_on(ranks: Ranks, saved: Saved | None) -> Saved | None:
     received: dict[str, dict[str, Tensor]] = {"": {}, "best": {}}
     for part, name, shape, dtype in told["tensors"]:
         tensor = parts[part][name].contiguous() if ranks.leads else torch.empty(shape, dtype=getattr(torch, dtype))
-        torch.distributed.broadcast(tensor, src=0, group=ranks.words)
+        ranks.on_cpu_from_leader(tensor)
         received[part][name] = tensor
     found = None if told["best"] is None else Best(told["best"], received["best"])
     return Saved(received[""], found, told["facts"])

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -33,7 +33,7 @@ from tapfm_eval.methods.attention_store import TileAttention, attention_path, wr
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace, Saved, check_hash, write_tensors
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
-from tapfm_eval.methods.ranks import Ranks
+from tapfm_eval.methods.ranks import LostRankError, Ranks
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
 from tapfm_eval.methods.sources import Bag, BagSource, FeatureSource, StudySlide, TileSource, held_bytes_for
@@ -301,12 +301,26 @@ def _trained(
     checkpoints: Checkpoints,
 ) -> Trained:
     """A unit trained by this process, or by this one and those that share its bags."""
+    ranks = data.ranks if arm.adapt != "frozen" else None
+    with nullcontext() if ranks is None else ranks.together():
+        return _trained_by(ranks, data, arm, unit, training, advance, checkpoints)
+
+
+def _trained_by(
+    ranks: Ranks | None,
+    data: StudyData,
+    arm: Arm,
+    unit: Unit,
+    training: TrainingData,
+    advance: Callable[[int], None],
+    checkpoints: Checkpoints,
+) -> Trained:
     recipe = resolve_recipe(data.protocol, arm)
     model = build_model(data, arm, unit, recipe)
     recipe = settled_for_training(data, arm, model, recipe)
     source = bag_source(data, arm, training.train, unit.seed if recipe.augment else None)
-    ranks = data.ranks if arm.adapt != "frozen" else None
     if ranks is not None:
+        ranks.agree()
         model = replace(model, ranks=ranks)
         for _, module in model.modules():
             for parameter in module.parameters():
@@ -319,11 +333,20 @@ def _trained(
 
 
 def follow_training(data: StudyData, arm: Arm, unit: Unit) -> None:
-    """This process's part of a training that another one leads and writes; an end that comes early is told there."""
-    training = _training_data(data, arm, unit)
+    """This process's part of a training that another one leads and writes.
+
+    Ends early where any of them fails: the leader then knows why, and says it.
+
+    Raises:
+        LostRankError: Another process is gone.
+    """
     checkpoints = Checkpoints(unit_folder(data, unit) / "checkpoints", "")
-    with suppress(TapfmEvalError):
-        _trained(data, arm, unit, training, _ignore_steps, checkpoints)
+    try:
+        _trained(data, arm, unit, _training_data(data, arm, unit), _ignore_steps, checkpoints)
+    except LostRankError:
+        raise
+    except TapfmEvalError:
+        pass  # told to all
 
 
 def _ignore_steps(_: int) -> None:

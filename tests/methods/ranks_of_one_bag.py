@@ -77,8 +77,9 @@ def check(case: str, count: int, aggregator_name: str, adapt: str, labels: list[
     tiles = torch.randint(0, 256, (count, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     keep = depth_keep(np.arange(count), 3, 0.4, "sharded").double()
     loss_of = SlideLoss(torch.tensor(labels, dtype=torch.float64), WEIGHTS, 0.1)
-    assert dist.group.WORLD is not None
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD, dist.group.WORLD)
+    everybody = dist.group.WORLD
+    assert everybody is not None
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), everybody, everybody, everybody)
     mine = ranks.share(count)
     for _ in range(2):  # twice: what a caller has accumulated stays and is not summed again
         sharded_step(

@@ -15,7 +15,7 @@ from ranks_of_one_bag import encoder_of
 from safetensors.torch import save_file
 from toy_study import RECIPE, TileStore, toy_data
 
-from tapfm_eval.errors import PausedError, Problem, UnreadableSlideError
+from tapfm_eval.errors import PausedError, Problem, TapfmEvalError, UnreadableSlideError
 from tapfm_eval.methods import steady
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace
 from tapfm_eval.methods.model import SlideModel
@@ -32,16 +32,22 @@ UNIT = Unit("toy", 1, 0)
 
 @dataclass
 class Failing:
-    """A source whose third bag cannot be read the first time."""
+    """A source whose third bag cannot be read the first time, or never, or for which there is no memory."""
 
     inner: BagSource
+    for_ever: bool = False
+    memory: bool = True
     left: int = 1
+    broken: str = ""
 
     def bags(self, draws: Iterable[Draw]) -> Iterator[TileBag]:
         for i, bag in enumerate(self.inner.bags(draws)):
-            if i == 2 and self.left:
-                self.left -= 1
-                problem = Problem("slide", "tiles", "none", "")
+            if i == 2 and not self.memory:
+                raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+            if (i == 2 and self.left) or bag.draw.slide_id == self.broken:
+                self.left = 0
+                self.broken = bag.draw.slide_id if self.for_ever else ""
+                problem = Problem("slide", "tiles", "a torn block", "Mend it.")
                 raise UnreadableSlideError(bag.draw.slide_id, problem)
             assert isinstance(bag, TileBag)
             yield bag
@@ -62,6 +68,12 @@ def train(folder: Path, ranks: Ranks | None, case: str, stop_after: int | None =
     checking: BagSource = TileStore(tiles)
     if case == "unreadable" and ranks is not None and ranks.rank == 1:
         source, checking = Failing(source), Failing(checking)
+    if case == "never read" and ranks is not None and ranks.rank == 1:
+        source = Failing(source, for_ever=True)
+    if case == "no memory to train" and ranks is not None and ranks.rank == 1:
+        source = Failing(source, memory=False)
+    if case == "no memory to validate" and ranks is not None and ranks.rank == 1:
+        checking = Failing(checking, memory=False)
     checkpoints = Checkpoints(folder / "checkpoints", "key", pace=Pace(seconds=0.0, share=1.0))
     if ranks is not None:
         source = SharedBags(source, ranks)  # validation draws are shared out where they are made
@@ -96,7 +108,12 @@ def main() -> None:
             for stop_after in (3, 9, 12):
                 with suppress(PausedError):
                     train(folder, ranks, case, stop_after if ranks.leads else None)
-        trained = train(folder, ranks, case)
+        try:
+            with ranks.together():
+                trained = train(folder, ranks, case)
+        except TapfmEvalError as error:
+            print(f"rank {ranks.rank}, {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
         if ranks.leads:
             write(folder, trained)
 
