@@ -139,9 +139,9 @@ def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks
         while (told := ranks.say()) is not None:
             assert data is not None, "nobody trains where somebody is not prepared"
             arm, seed, fold = told["train"]
-            follow_training(
-                data.without(lost_later(data.folder)), *trained_unit(data, {"arm": arm, "seed": seed, "fold": fold})
-            )
+            unit = trained_unit(data, {"arm": arm, "seed": seed, "fold": fold})
+            lost = data.without_named((cohort, slide) for cohort, slide in told["lost"])
+            follow_training(lost, *unit, told["key"])
         return RunOutcome(options.out, (), (), follows=True)
 
 
@@ -150,7 +150,8 @@ def _followed(protocol: "Protocol", path: Path, options: RunOptions) -> "StudyDa
     quiet = Reporter(quiet=True)
     prepared = _prepared(protocol, load_study(protocol, path, options), path, options, quiet)
     device = _device(options, None)
-    run = _Run(prepared, options, quiet, environment(device.described), {}, device.threads)
+    weights = _weights(prepared, options)  # read here: they may be others under the same path
+    run = _Run(prepared, options, quiet, environment(device.described), weights, device.threads)
     return _study_data(run, device.torch, _tile(run, None))
 
 
@@ -236,14 +237,13 @@ def _execute(
     begin: Callable[[], None],
 ) -> RunOutcome:
     # torch is imported from here on and not before: every refusal above comes at once
-    from tapfm_eval.stages.units import check_units, check_weights, units_of, weights_hashes
+    from tapfm_eval.stages.units import check_units, check_weights, units_of
 
     protocol, folder = prepared.protocol, prepared.folder
     device = _device(options, ray)
-    weights: dict[str, str] = {}
-    if prepared.cohorts.keys() - prepared.features.keys():  # where all come as features, no backbone is run
+    if _runs_backbones(prepared):
         check_weights(prepared.cards, options.weights, protocol.seeds[0])
-        weights = weights_hashes(prepared.cards, options.weights)
+    weights = _weights(prepared, options)
     run = _Run(prepared, options, reporter, environment(device.described), weights, device.threads)
     _begin(run, findings)
     data = replace(_study_data(run, device.torch, _tile(run, ray)), ranks=ranks)
@@ -258,6 +258,18 @@ def _execute(
         return RunOutcome(folder.root, (), (), held)
     report, checks = _report(run, data, units)
     return RunOutcome(folder.root, report, checks)
+
+
+def _runs_backbones(prepared: Prepared) -> bool:
+    """Whether any cohort comes as slides: where all come as features, no backbone is run."""
+    return bool(prepared.cohorts.keys() - prepared.features.keys())
+
+
+def _weights(prepared: Prepared, options: RunOptions) -> dict[str, str]:
+    """The hash of the weights of each backbone that is run."""
+    from tapfm_eval.stages.units import weights_hashes
+
+    return weights_hashes(prepared.cards, options.weights) if _runs_backbones(prepared) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,45 @@
-"""Runs the small study in this folder: `torchrun --nproc-per-node 2 ranked_study.py FOLDER OUT [DEVICE]`."""
+"""Runs the small study in this folder: `torchrun --nproc-per-node 2 ranked_study.py FOLDER OUT [DEVICE [FAULT]]`.
 
+FAULT is what is wrong in the second process.
+"""
+
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from small_study import brief_options, know_tiny
 
 from tapfm_eval import study
-from tapfm_eval.errors import TapfmEvalError
+from tapfm_eval.errors import BackboneError, Problem, TapfmEvalError
 from tapfm_eval.progress import Reporter
+
+
+def broken(fault: str) -> None:
+    """Makes something of this process other than in the rest."""
+    from tapfm_eval.stages import units
+
+    def no_backbone(*_: object) -> NoReturn:
+        raise BackboneError(Problem("tiny.safetensors", "weights that fit", "a torn file", "Copy it again."))
+
+    if fault == "backbone":
+        units.build_model = no_backbone
+    elif fault == "weights":
+        units.weights_hashes = lambda cards, weights: {"tiny": "0" * 64}
+    elif fault == "lost slide":  # a record that this machine sees and the leader does not
+        units.StudyData.without = lambda self, lost: self.without_named([("here", "slide0")])
+
 
 if __name__ == "__main__":
     know_tiny()
     folder, out = Path(sys.argv[1]), sys.argv[2]
+    fault = sys.argv[4] if len(sys.argv) > 4 else ""
+    if os.environ.get("RANK") == "1":
+        broken(fault)
     options = replace(brief_options(folder), out=folder / out, device=sys.argv[3] if len(sys.argv) > 3 else "cpu")
     try:
         study.run_protocol(folder / "brief.yaml", options, Reporter(quiet=True))
     except TapfmEvalError as error:
-        print(error, file=sys.stderr)
+        print(f"rank {os.environ.get('RANK', 0)}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -43,6 +43,35 @@ def test_a_study_over_two_processes_is_that_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("backbone", "tiny.safetensors: expected weights that fit, got a torn file. Copy it again."),
+        ("weights", "expected the slides, weights and settings of the leading process"),
+    ],
+)
+def test_what_is_wrong_in_a_process_that_does_not_lead_is_said_by_the_one_that_does(
+    fault: str, said: str, tmp_path: Path
+) -> None:
+    """Before, the first waited for ever, and the second was trained with other weights in each process."""
+    small_study(tmp_path)
+    done = run(tmp_path, "two", 2, "cpu", fault)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
+    assert len(lines) == 1, done.stderr[-3000:]
+    assert lines[0].startswith("rank 0: process 1 of 2 on ")
+    assert said in lines[0]
+    assert not list((tmp_path / "two").glob("**/selection.json"))
+
+
+@pytest.mark.long
+def test_a_slide_that_one_process_alone_thinks_lost_is_in_all_trainings(tmp_path: Path) -> None:
+    """What is left out is the leader's to say: a record may reach machines at different times."""
+    small_study(tmp_path)
+    done = run(tmp_path, "two", 2, "cpu", "lost slide")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
     ("wanted", "gpus", "refused"),
     [
         (None, 2, "expected 3 GPUs on this machine, got 2. Start at most 2 processes"),

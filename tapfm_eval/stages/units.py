@@ -75,11 +75,17 @@ class StudyData:
     session: Mapping[str, str] = field(default_factory=dict)  # what is remembered of where a unit was trained
     weights_sha256: Mapping[str, str] = field(default_factory=dict)  # by backbone; none of stand-ins
     ranks: Ranks | None = None  # processes that share the tiles of every bag while a backbone is adapted
+    lost: frozenset[tuple[str, str]] = frozenset()  # slides that were taken out, by cohort and id
 
     def without(self, lost: Collection[Exclusion]) -> "StudyData":
         """The same study without these slides."""
-        gone = {(exclusion.cohort, exclusion.slide_id) for exclusion in lost}
-        return replace(self, slides=tuple(s for s in self.slides if (s.cohort, s.slide_id) not in gone))
+        return self.without_named((exclusion.cohort, exclusion.slide_id) for exclusion in lost)
+
+    def without_named(self, lost: Iterable[tuple[str, str]]) -> "StudyData":
+        """The same study without these slides, each by cohort and id."""
+        gone = frozenset(lost)
+        kept = tuple(s for s in self.slides if (s.cohort, s.slide_id) not in gone)
+        return replace(self, slides=kept, lost=self.lost | gone)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -275,7 +281,8 @@ def train_and_save(
     sweep(folder)
     checkpoints = Checkpoints(folder / "checkpoints", key, pace=data.pace, guard=guard, say=say)
     if data.ranks is not None and arm.adapt != "frozen":
-        data.ranks.say({"train": [unit.arm, unit.seed, unit.fold]})
+        # without the slides that this process knows to be lost: another may not see them yet, or see more of them
+        data.ranks.say({"train": [unit.arm, unit.seed, unit.fold], "lost": sorted(data.lost), "key": key})
     trained = _trained(data, arm, unit, training, advance, checkpoints)
     guard()
     development, validation = data.protocol.development, training.validation
@@ -332,17 +339,33 @@ def _trained_by(
     return train_unit(unit, model, recipe, training, source, checking, advance, checkpoints, data.session)
 
 
-def follow_training(data: StudyData, arm: Arm, unit: Unit) -> None:
+def follow_training(data: StudyData, arm: Arm, unit: Unit, key: str) -> None:
     """This process's part of a training that another one leads and writes.
 
     Ends early where any of them fails: the leader then knows why, and says it.
 
+    Args:
+        data: The study, without the slides that the leader leaves out.
+        arm: The unit's arm.
+        unit: What to train.
+        key: What the leader trains by; a process that would train by anything else refuses.
+
     Raises:
         LostRankError: Another process is gone.
     """
+    assert data.ranks is not None
     checkpoints = Checkpoints(unit_folder(data, unit) / "checkpoints", "")
     try:
-        _trained(data, arm, unit, _training_data(data, arm, unit), _ignore_steps, checkpoints)
+        with data.ranks.together():
+            training = _training_data(data, arm, unit)
+            own = _unit_key(data, arm, unit, resolve_recipe(data.protocol, arm), training)
+            if own != key:
+                raise RunError(
+                    Problem(str(unit), f"the slides, weights and settings of the leading process ({key[:12]})",
+                            f"others ({own[:12]})",
+                            "Give all machines the same slides and weights, under the same paths, and one version.")
+                )  # fmt: skip
+            _trained(data, arm, unit, training, _ignore_steps, checkpoints)
     except LostRankError:
         raise
     except TapfmEvalError:
