@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tapfm_eval.cohort.locate import SlideFile
+from tapfm_eval.errors import Problem, RunError
 from tapfm_eval.progress import Reporter
 from tapfm_eval.provenance import environment
 from tapfm_eval.rundir import LOOKED, PREDICTED, RunFolder, looks_of_others, sha256_file
@@ -176,10 +177,25 @@ def _announce_look(folder: RunFolder, todo: "Sequence[Unit]") -> None:
         folder.journal(LOOKED, run=folder.root.name, units=len(again), what=what, again=again)
 
 
+def check_looked(folder: RunFolder) -> None:
+    """Makes sure that the look was written down: the graph sees to it, and this unit does not rely on the graph.
+
+    Raises:
+        RunError: It was not.
+    """
+    if not any(event["event"] == LOOKED for event in folder.events()):
+        raise RunError(
+            Problem(str(folder.root / "journal.jsonl"), "the line that says that test patients are being predicted",
+                    "none: this would be a look before all is selected",
+                    "Put the journal back, if you removed it; the same command then resumes.")
+        )  # fmt: skip
+
+
 def _predict(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None:
     """Test and external patients with the selected weights of one arm, seed and fold."""
     from tapfm_eval.stages.units import predict_and_save, unit_folder
 
+    check_looked(study.losses.folder)
     data = study.data(unit)
     arm, trained = trained_unit(data, unit.arguments)
 
