@@ -97,6 +97,8 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
     if options.executor == "ray":
         check_installed()
     options = with_local_paths(protocol, options)
+    if options.executor == "ray":
+        options = _absolute(options)
     with contextlib.ExitStack() as open_:
         ranks = None
         if started_by_torchrun():
@@ -109,6 +111,17 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
             return _run_protocol(protocol, path, options, reporter, ranks, stop)
         finally:
             reporter.check = before
+
+
+def _absolute(options: RunOptions) -> RunOptions:
+    """The options with whole paths: the workers of a standing cluster live in the folder where that was started."""
+
+    def whole(paths: Mapping[str, Path]) -> dict[str, Path]:
+        return {name: path.absolute() for name, path in paths.items()}
+
+    store = None if options.store is None else options.store.absolute()
+    return replace(options, out=options.out.absolute(), store=store, slides=whole(options.slides),
+                   weights=whole(options.weights), features=whole(options.features))  # fmt: skip
 
 
 def _join(options: RunOptions, open_: contextlib.ExitStack) -> "tuple[RunOptions, Ranks]":

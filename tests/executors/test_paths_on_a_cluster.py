@@ -1,0 +1,40 @@
+"""Paths that a user gives from where he stands mean the same to workers that live in another folder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import know_tiny, small_study
+
+from tapfm_eval import study
+from tapfm_eval.errors import StudyError
+from tapfm_eval.preparation import RunOptions
+from tapfm_eval.progress import Reporter
+
+
+@pytest.mark.parametrize("executor", ["ray", "local"])
+def test_relative_paths_are_made_whole_for_ray_and_left_alone_else(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_tiny(monkeypatch.setattr)
+    path, options = small_study(tmp_path)
+    given = replace(
+        options, executor=executor, out=Path("reports"), store=Path("store"),
+        slides={name: Path(name) for name in options.slides}, weights={"tiny": Path("tiny.safetensors")},
+    )  # fmt: skip
+    seen: list[RunOptions] = []
+
+    def no_more(protocol: Any, path: Path, options: RunOptions, *_: Any) -> None:
+        seen.append(options)
+        raise StudyError("stopped here")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "check_installed", lambda: None)
+    monkeypatch.setattr(study, "_run_protocol", no_more)
+    with pytest.raises(StudyError, match="stopped here"):
+        study.run_protocol(path, given, Reporter(quiet=True))
+    (used,) = seen
+    paths = [used.out, used.store, *used.slides.values(), *used.weights.values()]
+    start = tmp_path if executor == "ray" else Path()
+    assert paths == [start / name for name in ("reports", "store", "here", "there", "tiny.safetensors")]
