@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tapfm_eval.errors import Problem, RunError
+from tapfm_eval.locks import take_in_turn
 
 TEMPORARY = ".tmp"  # how the names of files end that are being written
 OLD_SECONDS = 24 * 3600.0
@@ -190,7 +191,12 @@ class RunFolder:
         return self.root / "locks" / name
 
     def journal(self, event: str, **details: object) -> None:
-        """Appends one event with its time to `journal.jsonl`.
+        """Appends one event with its time to `journal.jsonl`; one process after another, on whatever machine.
+
+        Appending is atomic between the processes of one machine, and not between those that share the file over NFS:
+        two would write at the same place, and one line be lost. There the lock (`locks`) keeps them apart, and each
+        opens the file anew once it holds it, which is when NFS asks the server how long the file has become. A machine
+        that is lost while it holds the lock, which is for milliseconds, has the others wait for ten minutes.
 
         Raises:
             RunError: The line cannot be written.
@@ -200,7 +206,7 @@ class RunFolder:
         path = self.root / "journal.jsonl"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:
+            with take_in_turn(self.lock("journal"), lambda _: None), path.open("a+b") as file:
                 file.seek(0, os.SEEK_END)
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
