@@ -1,7 +1,6 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +15,7 @@ from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import InputError, Problem, StudyError, TapfmEvalError
 from tapfm_eval.executors.local import LocalExecutor
 from tapfm_eval.executors.ray import RayExecutor, check_installed
-from tapfm_eval.executors.work import Executor, Work
+from tapfm_eval.executors.work import Executor, Work, usable_cores
 from tapfm_eval.locks import Holder, Lock, take_in_turn
 from tapfm_eval.methods.recipe import resolve_recipe
 from tapfm_eval.parallel import processes_here, started_by_torchrun
@@ -50,7 +49,7 @@ from tapfm_eval.stages.failures import (
     read_failures,
     write_failures,
 )
-from tapfm_eval.stages.graph import Graph
+from tapfm_eval.stages.graph import Graph, Resources
 from tapfm_eval.stages.memory import host_memory_mb, stored_memory_mb
 from tapfm_eval.stages.study_graph import EMBEDDED_TOGETHER, Means, study_graph, tile_graph
 from tapfm_eval.stages.tiling import Tiling, is_tiled, tile_slides
@@ -341,7 +340,9 @@ def _device(options: RunOptions, ray: RayExecutor | None) -> _Device:
         raise InputError(Problem(f"--device {device}", "a GPU of that number", got, "Use --device cpu or another one."))
     if device.type == "cpu":
         # half the cores for arithmetic, whatever the number of readers, so that these change no result
-        threads = max(1, (os.cpu_count() or 1) // (2 * processes_here()))
+        threads = max(1, usable_cores() // (2 * processes_here()))
+        if ray is not None:  # of the largest machine, where this one is larger
+            threads = max(1, min(threads, int(max(machine.get("CPU", 0.0) for machine in ray.machines())) // 2))
         torch.set_num_threads(threads)
         return _Device(device, str(device), threads)
     return _Device(device, f"{device} ({torch.cuda.get_device_name(device)})")
@@ -352,12 +353,13 @@ def _means(run: _Run, data: "StudyData", device: _Device, ray: RayExecutor | Non
     gpu, readers = device.torch.type == "cuda", run.options.workers
     if ray is None:
         return Means(gpu, device.threads or 1, readers)
-    machines = ray.machines()
-    shares = [machine["CPU"] / machine["GPU"] for machine in machines if machine.get("GPU")]
-    # who needs more than any machine has is alone on one: an estimate is no reason to refuse
-    most = max(machine.get("memory", 0.0) for machine in machines) / 2**20
-    memory = {name: min(most, wanted) for name, wanted in _memory(data, gpu, readers).items()}
-    return Means(gpu, device.threads or 1, readers, min(shares, default=1e9), memory)
+    machines = tuple(
+        Resources(machine.get("CPU", 0.0), machine.get("GPU", 0.0), machine.get("memory", 0.0) / 2**20)
+        for machine in ray.machines()
+    )
+    shares = [machine.cpus / machine.gpus for machine in machines if machine.gpus]
+    memory = _memory(data, gpu, readers)
+    return Means(gpu, device.threads or 1, readers, min(shares, default=1e9), memory, machines)
 
 
 def _memory(data: "StudyData", gpu: bool, readers: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
-from tapfm_eval.executors.work import Failure, Work, failed_study, log_path
+from tapfm_eval.executors.work import Failure, Work, failed_study, log_path, usable_cores
 from tapfm_eval.locks import Holder
 from tapfm_eval.progress import Advance, Reporter, skip
 from tapfm_eval.rundir import write_text
@@ -88,7 +88,7 @@ class RayExecutor:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
         if self._address is None:
             # `local`, or Ray would look for a cluster that somebody else has started here, or once had
-            ray.init("local", num_cpus=self._cpus or os.cpu_count(), _node_ip_address="127.0.0.1",
+            ray.init("local", num_cpus=self._cpus or usable_cores(), _node_ip_address="127.0.0.1",
                      include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)  # fmt: skip
             return self
         try:
@@ -185,7 +185,7 @@ class RayExecutor:
         machines = self.machines()
         problems = [
             Problem("--executor ray", f"a machine with {wanted}, for `{name}`", _described(machines),
-                    "Lower --workers, or add such a machine to the cluster.")
+                    _remedy(wanted, machines))
             for wanted, name in {unit.resources: unit.name for unit in graph}.items()
             if not any(_fits(wanted, machine) for machine in machines)
         ]  # fmt: skip
@@ -236,6 +236,15 @@ def _fits(wanted: Resources, machine: Mapping[str, float]) -> bool:
         and wanted.gpus <= machine.get("GPU", 0)
         and wanted.memory_mb * 2**20 <= machine.get("memory", 0)
     )
+
+
+def _remedy(wanted: Resources, machines: Sequence[Mapping[str, float]]) -> str:
+    """What helps where a unit fits no machine: fewer cores do not where it is the GPU that is missing."""
+    if wanted.gpus > max((machine.get("GPU", 0.0) for machine in machines), default=0.0):
+        return "Start Ray with --num-gpus where there are GPUs that it does not see; else give --device cpu."
+    if wanted.gpus >= 1:
+        return "Start Ray with more --num-cpus beside the GPUs, give fewer --workers, or add such a machine."
+    return "Start Ray with more --num-cpus (or --memory), or add such a machine to the cluster."
 
 
 def _described(machines: Sequence[Mapping[str, float]]) -> str:

@@ -1,6 +1,7 @@
 """What an executor is handed beside a graph: how a unit is done; and what it says of units that failed."""
 
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,3 +99,10 @@ def failed_study(failures: Sequence[Failure], kept_from: Sequence[str]) -> Study
         lines += [f"Not started because of that: {len(kept_from)} ({shown})."]
     lines += ["Once the cause is mended, the same command does what is missing."]
     return StudyError("\n".join(lines))
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those of a batch system's job, not of its machine, where it has some."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

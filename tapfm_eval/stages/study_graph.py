@@ -1,7 +1,7 @@
 """A study's work by name: features, trainings, the barrier before the one look, predictions, and what each occupies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.protocol.schema import Arm, Protocol
@@ -23,15 +23,21 @@ class Means:
     readers: int  # processes that read slides
     cpus_per_gpu: float = 1e9  # of the machines that have GPUs, so that reading leaves no GPU idle
     memory_mb: Mapping[str, float] = field(default_factory=dict)  # of the host, by arm or `features/BACKBONE`
+    machines: tuple[Resources, ...] = ()  # what each machine has in all; none: not known, and memory is no question
 
     def of(self, what: str, *, frozen: bool) -> Resources:
         """For training or predicting an arm, or for embedding, where `frozen` is not to be said."""
-        memory = self.memory_mb.get(what, 0.0)
         if not self.gpu:
-            return Resources(self.threads, 0, memory)
-        if frozen:
-            return Resources(1, FROZEN_GPU_SHARE, memory)
-        return Resources(max(1, min(1 + self.readers, int(self.cpus_per_gpu))), 1, memory)
+            wanted = Resources(self.threads, 0)
+        elif frozen:
+            wanted = Resources(1, FROZEN_GPU_SHARE)
+        else:
+            wanted = Resources(max(1, min(1 + self.readers, int(self.cpus_per_gpu))), 1)
+        # whose memory is estimated as more than any machine has that would do otherwise is alone on the largest of
+        # them: an estimate is no reason to refuse
+        fitting = [one.memory_mb for one in self.machines if one.cpus >= wanted.cpus and one.gpus >= wanted.gpus]
+        memory = self.memory_mb.get(what, 0.0)
+        return replace(wanted, memory_mb=min(memory, max(fitting, default=memory)))
 
 
 def tile_graph(files: Sequence[SlideFile], folder: RunFolder, hashes: Mapping[str, str]) -> Graph:

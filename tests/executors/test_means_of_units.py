@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from small_study import know_tiny, small_study
 
 from tapfm_eval import study
 from tapfm_eval.backbones.cards import CARDS, stand_in
+from tapfm_eval.executors.ray import _remedy
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
+from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.schema import LastBlocks, Lora
@@ -63,15 +66,56 @@ def test_frozen_arms_share_a_gpu_and_others_have_one_with_cores_to_read() -> Non
     assert Means(False, 2, 8).of("full", frozen=False) == Resources(2, 0, 0)
 
 
+def test_memory_is_that_of_machines_that_would_do_otherwise() -> None:
+    """A large machine without a GPU lends nothing to a unit that needs one; it would wait for ever."""
+    machines = (Resources(16, 4, 64_000), Resources(64, 0, 1_000_000), Resources(4, 1, 90_000))
+    means = Means(True, 1, 8, 16.0, {"full": 80_000.0, "frozen": 80_000.0, "small": 1_000.0}, machines)
+    assert means.of("full", frozen=False) == Resources(9, 1, 64_000)  # nine cores: not the third
+    assert means.of("frozen", frozen=True) == Resources(1, 0.25, 80_000)
+    assert means.of("small", frozen=False).memory_mb == 1_000
+    on_cpu = replace(means, gpu=False, threads=32)
+    assert on_cpu.of("full", frozen=False) == Resources(32, 0, 80_000)
+    assert replace(means, readers=40, cpus_per_gpu=32.0).of("full", frozen=False).memory_mb == 80_000  # fits none: said
+
+
+def test_arithmetic_on_cpus_takes_no_more_than_half_of_a_clusters_largest_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(study, "usable_cores", lambda: 64)
+    threads = torch.get_num_threads()
+    try:
+        assert study._device(RunOptions(device="cpu"), None).threads == 32
+        workers = cast(Any, Cluster(2.0**34, [], cpus=16.0))
+        assert study._device(RunOptions(device="cpu"), workers).threads == 8
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "remedy"),
+    [
+        (Resources(1, 1), "Start Ray with --num-gpus"),
+        (Resources(32, 0.25), "Start Ray with more --num-cpus"),
+        (Resources(32), "Start Ray with more --num-cpus"),
+    ],
+)
+def test_a_unit_that_fits_no_machine_says_what_would_help(wanted: Resources, remedy: str) -> None:
+    machines = [{"CPU": 16.0, "GPU": 0.5 if wanted.gpus == 0.25 else 0.0}]
+    said = _remedy(wanted, machines)
+    assert remedy in said
+    assert "--workers" not in said
+
+
 @dataclass
 class Cluster:
     """What the study asks of Ray, with the units that it is handed; none is done."""
 
     memory: float
     graphs: list[Graph]
+    cpus: float = 64.0
 
     def machines(self) -> list[dict[str, float]]:
-        return [{"CPU": 2.0, "memory": self.memory}]
+        return [{"CPU": self.cpus, "memory": self.memory}]
 
 
 @pytest.mark.parametrize("gigabytes", [64.0, 0.5])
