@@ -253,6 +253,8 @@ def _execute(
 
     protocol, folder = prepared.protocol, prepared.folder
     device = _device(options, ray)
+    if ray is not None:  # first, as weights take minutes to read
+        ray.check_sight(folder.root, sorted({*_slide_folders(prepared), *options.weights.values()}))
     if _runs_backbones(prepared):
         check_weights(prepared.cards, options.weights, protocol.seeds[0])
     weights = _weights(prepared, options)
@@ -270,6 +272,10 @@ def _execute(
         return RunOutcome(folder.root, (), (), held)
     report, checks = _report(run, data, units)
     return RunOutcome(folder.root, report, checks)
+
+
+def _slide_folders(prepared: Prepared) -> set[Path]:
+    return {search.root for search in prepared.searches if search.root is not None}
 
 
 def _runs_backbones(prepared: Prepared) -> bool:
@@ -418,10 +424,8 @@ def _tile(run: _Run, ray: RayExecutor | None) -> Tiling:
         gone = {(failure.cohort, failure.slide_id) for failure in lost_later(folder)}
         files = [f for search in run.prepared.searches for f in search.files if (f.cohort, f.slide_id) not in gone]
         if ray is not None:
-            places = {search.root for search in run.prepared.searches if search.root is not None}
             if folder.all_features.is_symlink():
-                places.add(folder.all_features.readlink())
-            ray.check_sight(folder.root, sorted({*places, *run.options.weights.values()}))
+                ray.check_sight(folder.root, [folder.all_features.readlink()])
             graph = tile_graph(files, run.folder, run.prepared.hashes)
             work = Work(f"{TILING}:tile_one", f"{TILING}:is_tiled", (spec, run.folder), run.folder)
             ray.run(graph.left(partial(is_tiled, (spec, run.folder))), work, run.reporter)

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
+from tapfm_eval.executors.sight import NodeSight, look_around, sight_problems
 from tapfm_eval.executors.work import Failure, Work, failed_study, log_path, usable_cores
 from tapfm_eval.locks import Holder
 from tapfm_eval.progress import Advance, Reporter, skip
@@ -32,6 +33,7 @@ INSTALL = "pip install 'tapfm-eval[ray]'"
 LOST_IN_A_ROW = 3  # losses of a unit that made no progress in between, before it counts as failed
 HELD_SECONDS = 20.0  # before a unit that another process holds is asked for again
 PAUSE_SECONDS = 300.0  # that units under way have for their checkpoints
+WORKER_SECONDS = 120.0  # that a machine has to start its first worker
 SMALL_TOGETHER = 16  # small units that travel in one task
 SECONDS_BETWEEN_LOOKS = 0.5  # at the board
 DISPLAYED = {
@@ -132,15 +134,13 @@ class RayExecutor:
         ]
 
     def check_sight(self, folder: Path, paths: Sequence[Path] = ()) -> None:
-        """Makes sure that every machine sees the run folder, and the slides and weights, and runs this version.
+        """Makes sure that every machine sees and may write the run folder, sees the rest, and runs this version.
 
         Raises:
             RunError: One does not; lists all that is wrong.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        from tapfm_eval.executors.ray_worker import NodeSight, look_around
 
         mark, text = folder / "locks" / "seen-by-all", uuid.uuid4().hex
         write_text(mark, text)
@@ -149,30 +149,23 @@ class RayExecutor:
         for node in ray.nodes():
             if node["Alive"]:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                asked[node["NodeManagerAddress"]] = remote.options(scheduling_strategy=there).remote(mark, list(paths))
+                name = f"{node['NodeManagerAddress']}, {node['NodeID'][:8]}"  # an address may have several nodes
+                asked[name] = remote.options(scheduling_strategy=there).remote(mark, list(paths))
         problems, here = [], look_around(mark, paths)
-        for address, reference in asked.items():
+        for name, reference in asked.items():
             try:
-                sight: NodeSight = ray.get(reference, timeout=120)
+                sight: NodeSight = ray.get(reference, timeout=WORKER_SECONDS)
+            except ray.exceptions.GetTimeoutError:
+                remedy = "Look at that machine and its /tmp/ray/session_latest/logs: it may be overloaded."
+                problems.append(
+                    Problem(f"Ray node {name}", f"a worker within {WORKER_SECONDS:.0f} seconds", "none", remedy)
+                )
             except ray.exceptions.RayError as error:
                 got = " ".join(str(error).split())[:300]
                 remedy = f"Install tapfm-eval {here.version} in the Python that `ray start` runs under there."
-                problems.append(Problem(f"Ray node {address}", "a worker that starts", got, remedy))
-                continue
-            where = f"Ray node {address} ({sight.host})"
-            if sight.mark != text:
-                problems.append(
-                    Problem(where, f"the run folder {folder} on a file system that all machines share", "none",
-                            "Give a shared folder with --out, under the same path on every machine.")
-                )  # fmt: skip
-            problems += [
-                Problem(where, path, "nothing there", "Mount it there under the same path.") for path in sight.missing
-            ]
-            if (sight.version, sight.python) != (here.version, here.python):
-                problems.append(
-                    Problem(where, f"tapfm-eval {here.version} under Python {here.python}",
-                            f"{sight.version} under {sight.python}", "Install the same on every machine.")
-                )  # fmt: skip
+                problems.append(Problem(f"Ray node {name}", "a worker that starts", got, remedy))
+            else:
+                problems += sight_problems(f"Ray node {name} ({sight.host})", sight, here, folder)
         if problems:
             raise RunError(problems)
 

@@ -5,7 +5,6 @@ Imports neither torch nor anything else that is heavy: idle workers stay small, 
 
 import contextlib
 import os
-import platform
 import socket
 import time
 import traceback
@@ -13,13 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from tapfm_eval import __version__
 from tapfm_eval.errors import PausedError, TapfmEvalError
 from tapfm_eval.executors.work import HeldError, Work, do_unit, log_path
 from tapfm_eval.stages.graph import WorkUnit
@@ -140,24 +137,3 @@ def _attempt(work: Work, unit: WorkUnit, told: Callable[[int], None], log: Any) 
 def _line(log: Any, text: str) -> None:
     log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
     log.flush()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSight:
-    """What one machine of a cluster sees and runs."""
-
-    host: str
-    mark: str  # what it read from the file that the run put down; empty where it sees none
-    version: str  # of this suite
-    python: str
-    missing: tuple[str, ...]  # of the paths asked for
-
-
-def look_around(mark: Path, paths: Sequence[Path]) -> NodeSight:
-    """Tells what a machine sees of the run folder and of other paths."""
-    try:
-        seen = mark.read_text(encoding="utf-8")
-    except OSError:
-        seen = ""
-    missing = tuple(str(path) for path in paths if not path.exists())
-    return NodeSight(socket.gethostname(), seen, __version__, platform.python_version(), missing)

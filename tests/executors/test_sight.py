@@ -1,0 +1,67 @@
+"""What every machine of a cluster must see before a run starts there; without Ray."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tapfm_eval.executors.sight import NodeSight, look_around, sight_problems
+
+HERE = NodeSight("head", "mark", "", "0.1.0", "3.11.7", ())
+
+
+def said(sight: NodeSight) -> list[str]:
+    return [str(problem) for problem in sight_problems("Ray node 10.0.0.2 (worker)", sight, HERE, Path("/study/run"))]
+
+
+def test_a_machine_that_sees_and_runs_the_same_has_no_problem() -> None:
+    assert said(replace(HERE, host="worker")) == []
+
+
+@pytest.mark.parametrize("mark", ["", "of an earlier run, in a local folder of the same name"])
+def test_a_run_folder_that_is_not_shared_is_named(mark: str) -> None:
+    (problem,) = said(replace(HERE, mark=mark))
+    assert problem.startswith("Ray node 10.0.0.2 (worker): expected the run folder /study/run on a file system that")
+    assert "--out" in problem
+
+
+def test_a_share_that_cannot_be_written_is_named() -> None:
+    (problem,) = said(replace(HERE, unwritable="Permission denied"))
+    assert "rights to write to the run folder /study/run, got Permission denied" in problem
+
+
+def test_another_version_or_python_is_named_and_so_is_everything_else_at_once() -> None:
+    (problem,) = said(replace(HERE, version="0.0.9"))
+    assert "expected tapfm-eval 0.1.0 under Python 3.11.7, got 0.0.9 under 3.11.7" in problem
+    problems = said(NodeSight("worker", "", "", "0.1.0", "3.12.1", ("/slides", "/weights")))
+    assert [text.split(", got ")[1].split(".")[0] for text in problems] == [
+        "none", "nothing there", "nothing there", "0",
+    ]  # fmt: skip
+
+
+def test_a_machine_tells_what_it_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "locks" / "seen-by-all"
+    mark.parent.mkdir()
+    mark.write_text("abc", encoding="utf-8")
+    sight = look_around(mark, [tmp_path, tmp_path / "slides"])
+    assert (sight.mark, sight.unwritable, sight.missing) == ("abc", "", (str(tmp_path / "slides"),))
+    assert [path.name for path in mark.parent.iterdir()] == ["seen-by-all"]
+    # a path that is not absolute is another one where Ray was started from another folder
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert look_around(Path("locks/seen-by-all"), []).mark == "abc"
+    monkeypatch.chdir(elsewhere)
+    assert look_around(Path("locks/seen-by-all"), []).mark == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_machine_tells_that_it_cannot_write(tmp_path: Path) -> None:
+    mark = tmp_path / "seen-by-all"
+    mark.write_text("abc", encoding="utf-8")
+    tmp_path.chmod(0o500)
+    try:
+        assert look_around(mark, []).unwritable == "Permission denied"
+    finally:
+        tmp_path.chmod(0o700)
