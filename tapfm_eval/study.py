@@ -1,18 +1,21 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
 import contextlib
+import platform
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tapfm_eval import __version__
 from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.locate import SlideFile
-from tapfm_eval.errors import InputError, Problem, StudyError, TapfmEvalError
+from tapfm_eval.errors import InputError, Problem, RunError, StudyError, TapfmEvalError
 from tapfm_eval.executors.local import LocalExecutor
 from tapfm_eval.executors.ray import RayExecutor, check_installed
 from tapfm_eval.executors.work import Executor, Work, usable_cores
@@ -125,13 +128,19 @@ def _absolute(options: RunOptions) -> RunOptions:
 
 def _join(options: RunOptions, open_: contextlib.ExitStack) -> "tuple[RunOptions, Ranks]":
     """Joins the processes that torchrun has started; each has a device of its own."""
-    from tapfm_eval.methods.ranks import joined_ranks, rank_device
+    import torch
+
+    from tapfm_eval.methods.ranks import joined_ranks
 
     if options.executor != "local":
         remedy = "Leave out one of the two: Ray starts its own processes."
         raise InputError(Problem("--executor", "local under torchrun", options.executor, remedy))
-    device = rank_device(options.device)
-    return replace(options, device=str(device)), open_.enter_context(joined_ranks(device))
+    facts = {
+        "version": f"tapfm-eval {__version__}, Python {platform.python_version()}, torch {torch.__version__}",
+        "folder of runs": str(options.out.absolute()),
+    }
+    ranks = open_.enter_context(joined_ranks(options.device, facts))
+    return replace(options, device=str(ranks.device)), ranks
 
 
 def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks") -> RunOutcome:
@@ -139,11 +148,12 @@ def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks
     from tapfm_eval.stages.units import follow_training
 
     with deaf():
-        if ranks.say() is None:  # the leader ended before it had anything to share
+        begun = ranks.say()
+        if begun is None:  # the leader ended before it had anything to share
             return RunOutcome(options.out, (), (), follows=True)
         failure, data = None, None
         try:
-            data = replace(_followed(protocol, path, options), ranks=ranks)
+            data = replace(_followed(protocol, path, options, begun), ranks=ranks)
         except Exception as error:  # the leader says it, as it says everything
             failure = error
         with contextlib.suppress(TapfmEvalError):
@@ -157,10 +167,24 @@ def _follow(protocol: "Protocol", path: Path, options: RunOptions, ranks: "Ranks
         return RunOutcome(options.out, (), (), follows=True)
 
 
-def _followed(protocol: "Protocol", path: Path, options: RunOptions) -> "StudyData":
-    """The study as a process sees it that does not lead."""
-    quiet = Reporter(quiet=True)
+def _followed(protocol: "Protocol", path: Path, options: RunOptions, begun: Mapping[str, str]) -> "StudyData":
+    """The study as a process sees it that does not lead.
+
+    Raises:
+        RunError: It sees another run folder than the leader, or would make another run of it.
+    """
+    quiet, folder = Reporter(quiet=True), Path(begun["folder"])
+    if not (folder / begun["mark"]).is_file():  # before anything is written there
+        raise RunError(
+            Problem(f"--out {options.out}", f"the run folder {folder} on a file system that all processes share",
+                    "none", "Give a shared folder with --out, under the same path on every machine.")
+        )  # fmt: skip
     prepared = _prepared(protocol, load_study(protocol, path, options), path, options, quiet)
+    if prepared.folder.root.absolute() != folder:
+        raise RunError(
+            Problem("torchrun", f"the run that the leading process makes ({folder.name})", prepared.run_id,
+                    "Give all machines the same protocol, manifests, splits, slides and weights.")
+        )  # fmt: skip
     device = _device(options, None)
     weights = _weights(prepared, options)  # read here: they may be others under the same path
     run = _Run(prepared, options, quiet, environment(device.described), weights, device.threads)
@@ -168,13 +192,18 @@ def _followed(protocol: "Protocol", path: Path, options: RunOptions) -> "StudyDa
 
 
 @contextlib.contextmanager
-def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[], None]]":
+def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[RunFolder], None]]":
     """Gives what is called once the followers may prepare, and returns when they have; lets them go in the end."""
 
-    def begin() -> None:
+    def begin(folder: RunFolder) -> None:
         if ranks is not None:
-            ranks.say({"begin": True})
-            ranks.assemble()
+            mark = folder.lock(f"seen-by-all-{uuid.uuid4().hex}")  # a new name: no machine has an old answer to it
+            write_text(mark, "")
+            try:
+                ranks.say({"folder": str(folder.root.absolute()), "mark": str(mark.relative_to(folder.root))})
+                ranks.assemble()
+            finally:
+                mark.unlink(missing_ok=True)
 
     try:
         yield begin
@@ -213,7 +242,7 @@ def _lead(
     reporter: Reporter,
     ranks: "Ranks | None",
     stop: Stopping,
-    begin: Callable[[], None],
+    begin: Callable[[RunFolder], None],
 ) -> RunOutcome:
     cohorts = load_study(protocol, path, options)
     with reporter.stage("Auditing cohorts", 1) as advance:
@@ -246,7 +275,7 @@ def _execute(
     reporter: Reporter,
     ray: RayExecutor | None,
     ranks: "Ranks | None",
-    begin: Callable[[], None],
+    begin: Callable[[RunFolder], None],
 ) -> RunOutcome:
     # torch is imported from here on and not before: every refusal above comes at once
     from tapfm_eval.stages.units import check_units, check_weights, units_of
@@ -261,7 +290,7 @@ def _execute(
     run = _Run(prepared, options, reporter, environment(device.described), weights, device.threads)
     _begin(run, findings)
     data = replace(_study_data(run, device.torch, _tile(run, ray)), ranks=ranks)
-    begin()
+    begin(folder)
     arms = [arm for arm in protocol.arms if not options.arms or arm.id in options.arms]
     units = units_of(protocol, prepared.cohorts[protocol.development].folds)
     check_units(data.without(lost_later(folder)), arms, units)

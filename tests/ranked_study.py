@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from small_study import brief_options, know_tiny
 
 from tapfm_eval import study
@@ -27,6 +28,11 @@ def broken(fault: str) -> None:
         units.build_model = no_backbone
     elif fault == "weights":
         units.weights_hashes = lambda cards, weights: {"tiny": "0" * 64}
+    elif fault == "version":
+        study.__version__ = "0.0.9"
+    elif fault == "folder":  # a path of the same name on a disk of its own
+        real = Path.is_file
+        Path.is_file = lambda self: "seen-by-all" not in self.name and real(self)
     elif fault == "lost slide":  # a record that this machine sees and the leader does not
         units.StudyData.without = lambda self, lost: self.without_named([("here", "slide0")])
 
@@ -34,10 +40,13 @@ def broken(fault: str) -> None:
 if __name__ == "__main__":
     know_tiny()
     folder, out = Path(sys.argv[1]), sys.argv[2]
+    device = sys.argv[3] if len(sys.argv) > 3 else "cpu"
     fault = sys.argv[4] if len(sys.argv) > 4 else ""
+    if fault == "gpus":  # the second machine has too few
+        torch.cuda.device_count = lambda: 2 - int(os.environ["RANK"])
     if os.environ.get("RANK") == "1":
         broken(fault)
-    options = replace(brief_options(folder), out=folder / out, device=sys.argv[3] if len(sys.argv) > 3 else "cpu")
+    options = replace(brief_options(folder), out=folder / out, device=device)
     try:
         study.run_protocol(folder / "brief.yaml", options, Reporter(quiet=True))
     except TapfmEvalError as error:

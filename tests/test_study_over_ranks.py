@@ -47,6 +47,7 @@ def test_a_study_over_two_processes_is_that_of_one(tmp_path: Path) -> None:
     [
         ("backbone", "tiny.safetensors: expected weights that fit, got a torn file. Copy it again."),
         ("weights", "expected the slides, weights and settings of the leading process"),
+        ("folder", "on a file system that all processes share, got none"),
     ],
 )
 def test_what_is_wrong_in_a_process_that_does_not_lead_is_said_by_the_one_that_does(
@@ -61,6 +62,24 @@ def test_what_is_wrong_in_a_process_that_does_not_lead_is_said_by_the_one_that_d
     assert lines[0].startswith("rank 0: process 1 of 2 on ")
     assert said in lines[0]
     assert not list((tmp_path / "two").glob("**/selection.json"))
+
+
+@pytest.mark.parametrize(
+    ("device", "fault", "said"),
+    [
+        ("cuda", "gpus", "expected 2 GPUs on this machine, got 1. Start at most 1 processes"),
+        ("cpu", "version", "torchrun, version: expected the same in every process, got tapfm-eval"),
+    ],
+)
+def test_a_machine_that_cannot_take_part_ends_all_at_once(device: str, fault: str, said: str, tmp_path: Path) -> None:
+    """Before, it ended alone or went on with another version, and the others waited for it."""
+    small_study(tmp_path)
+    done = run(tmp_path, "two", 2, device, fault)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
+    assert len(lines) == 2, done.stderr[-3000:]
+    assert all(said in line for line in lines), lines
+    assert not list((tmp_path / "two").glob("*/*"))
 
 
 @pytest.mark.long

@@ -10,8 +10,8 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +58,7 @@ class Ranks:
     tensors: dist.ProcessGroup  # for what lies on the device
     words: dist.ProcessGroup  # for short messages between CPUs, within a training
     between: dist.ProcessGroup  # the same between trainings, where followers may wait for days
+    device: torch.device  # of this process
 
     @property
     def leads(self) -> bool:
@@ -179,6 +180,31 @@ class Ranks:
             with contextlib.suppress(TapfmEvalError if error is not None else LostRankError):
                 self.say(None)
 
+    def check_alike(self, facts: Mapping[str, str], remedy: str) -> None:
+        """Makes sure that some facts are the same in all processes.
+
+        Args:
+            facts: Of this process, by name.
+            remedy: What to do where they differ.
+
+        Raises:
+            InputError: They differ, in every process.
+        """
+        mine = {"host": socket.gethostname(), **facts}
+        told = [self._told(mine, rank, self.words) for rank in range(self.world)]
+        problems = []
+        for name in facts:
+            where: dict[str, list[str]] = {}
+            for one in told:
+                hosts = where.setdefault(str(one.get(name)), [])
+                if one["host"] not in hosts:
+                    hosts.append(one["host"])
+            if len(where) > 1:
+                got = "; ".join(f"{value} on {', '.join(hosts)}" for value, hosts in where.items())
+                problems.append(Problem(f"torchrun, {name}", "the same in every process", got, remedy))
+        if problems:
+            raise InputError(problems)
+
     def _agree(self, group: dist.ProcessGroup, failure: Exception | None, slide_id: str | None) -> None:
         if isinstance(failure, torch.OutOfMemoryError):
             failure = StudyError(
@@ -286,17 +312,34 @@ def rank_device(wanted: str | None) -> torch.device:
 
 
 @contextlib.contextmanager
-def joined_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Joins the processes that torchrun started, until left."""
+def joined_ranks(wanted: str | None, facts: Mapping[str, str]) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started, until left.
+
+    Args:
+        wanted: `cpu` or `cuda`; None takes a GPU for each process where there are any.
+        facts: What must be the same in all of them.
+
+    Raises:
+        InputError: A machine has too few GPUs, one has GPUs and another none, or the facts differ; in every process.
+    """
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         words = dist.group.WORLD
         assert words is not None
         between: Any = dist.new_group(backend="gloo", timeout=_BETWEEN)
-        tensors: Any = words
+        device, refusal = torch.device("cpu"), None
+        ranks = Ranks(dist.get_rank(), dist.get_world_size(), words, words, between, device)
+        try:
+            device = rank_device(wanted)
+        except InputError as error:  # told to all before anybody waits for this one
+            refusal = error
+        ranks.agree(refusal)
+        remedy = "Start the same on every machine: --device cpu or with a GPU a process, and one installation."
+        ranks.check_alike({"device": device.type, **facts}, remedy)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            tensors = dist.new_group(backend="nccl", timeout=PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), tensors, words, between)
+            tensors: Any = dist.new_group(backend="nccl", timeout=PATIENCE)
+            ranks = replace(ranks, tensors=tensors, device=device)
+        yield ranks
     finally:
         dist.destroy_process_group()

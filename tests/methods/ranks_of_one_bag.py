@@ -79,7 +79,7 @@ def check(case: str, count: int, aggregator_name: str, adapt: str, labels: list[
     loss_of = SlideLoss(torch.tensor(labels, dtype=torch.float64), WEIGHTS, 0.1)
     everybody = dist.group.WORLD
     assert everybody is not None
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), everybody, everybody, everybody)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), everybody, everybody, everybody, torch.device("cpu"))
     mine = ranks.share(count)
     for _ in range(2):  # twice: what a caller has accumulated stays and is not summed again
         sharded_step(

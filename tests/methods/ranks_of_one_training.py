@@ -19,7 +19,7 @@ from tapfm_eval.errors import PausedError, Problem, TapfmEvalError, UnreadableSl
 from tapfm_eval.methods import steady
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace
 from tapfm_eval.methods.model import SlideModel
-from tapfm_eval.methods.ranks import Ranks, joined_ranks, rank_device
+from tapfm_eval.methods.ranks import Ranks, joined_ranks
 from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
 from tapfm_eval.methods.sources import BagSource, Draw, TileBag
 from tapfm_eval.methods.tapfm import Tapfm
@@ -103,7 +103,7 @@ def main() -> None:
     if not started_by_torchrun():
         write(folder, train(folder, None, case))
         return
-    with joined_ranks(rank_device("cpu")) as ranks:
+    with joined_ranks("cpu", {}) as ranks:
         if case == "stopped":
             for stop_after in (3, 9, 12):
                 with suppress(PausedError):
