@@ -314,3 +314,6 @@ def test_a_gpu_is_fed_as_fast_as_its_forward_passes_go(luad: StudyPlan) -> None:
     assert frozen.tiles == 0
     assert frozen.megabytes_per_second != frozen.megabytes_per_second  # NaN: its minutes are not planned
     assert frozen.terabytes > 1
+    (note,) = [note for note in luad.notes if note.startswith("Arms with a frozen backbone")]
+    assert f"at 1 GB/s: abmil-hoptimus0 {frozen.terabytes * 1e12 / 1e9 / 3600:,.1f} hours" in note
+    assert "in minutes" not in note  # of 100,000 slides they are days

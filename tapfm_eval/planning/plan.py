@@ -30,6 +30,7 @@ from tapfm_eval.stages.graph import Graph
 from tapfm_eval.stages.study_graph import Means, study_graph
 
 MOST_GPUS = 4096  # that are tried where none are named
+GIGABYTE_HOUR_TB = 3.6  # what is read at 1 GB/s in an hour
 WORTH = 1.05  # twice the GPUs must be quicker by this factor to be shown
 
 
@@ -111,8 +112,16 @@ def plan_study(
     ]
     if any(cohort.expected is not None for cohort in protocol.cohorts.values()):
         notes.append("A cohort that is only expected is taken as split 80/10/10 by patient, one slide each.")
-    if any(arm.adapt == "frozen" for arm in protocol.arms):
-        notes.append("Arms with a frozen backbone train on stored embeddings, in minutes: only the embedding counts.")
+    read = readings(cohorts, CARDS, arms, embeddings)
+    frozen = [arm.id for arm in protocol.arms if arm.adapt == "frozen" and arm.id not in measured]
+    if frozen:
+        terabytes = {row.what: row.terabytes for row in read}
+        said = "; ".join(f"{arm} {terabytes[arm] / GIGABYTE_HOUR_TB:,.1f} hours" for arm in frozen)
+        notes.append(
+            "Arms with a frozen backbone train on stored embeddings, and of GPU hours only the embedding counts. Their "
+            "steps are so short that no storage keeps a GPU busy; how long they take is how fast embeddings are read, "
+            f"at 1 GB/s: {said}."
+        )
     if any(arm.id not in measured for arm in protocol.arms):
         parts = inference_parts()
         notes.append(
@@ -147,7 +156,7 @@ def plan_study(
         ),
         arms, embeddings, len(graph),
         makespans,
-        stored(graph, cohorts, CARDS, arms, embeddings), readings(cohorts, CARDS, arms, embeddings), tuple(notes),
+        stored(graph, cohorts, CARDS, arms, embeddings), read, tuple(notes),
     )  # fmt: skip
 
 
