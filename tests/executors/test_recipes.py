@@ -40,3 +40,17 @@ def test_every_pod_of_the_job_sees_the_run_folder() -> None:
         pod = group["template"]["spec"]
         assert [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]] == ["/study"]
         assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "study"
+
+
+def test_the_guide_names_every_way_to_more_than_one_gpu() -> None:
+    guide = (DOCS / "guide.md").read_text(encoding="utf-8")
+    step = guide.partition("\n## 6. Run\n")[2].partition("\n## 7.")[0]
+    for way in ("--executor ray`", "--executor ray --address auto", "torchrun ", "recipes.md"):
+        assert way in step
+
+
+def test_a_torchrun_job_has_time_for_its_checkpoint_and_ends_whole() -> None:
+    (script,) = [text for text in SCRIPTS if "torchrun --nnodes" in text]
+    notice = int(re.findall(r"--signal=TERM@(\d+)", script)[0])
+    assert 60 <= int(re.findall(r"TORCH_ELASTIC_SHUTDOWN_TIMEOUT=(\d+)", script)[0]) < notice
+    assert "srun --kill-on-bad-exit=1" in script
