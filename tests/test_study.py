@@ -210,7 +210,8 @@ def test_a_slide_that_is_no_image_leaves_the_study_with_its_reason(
     results = json.loads((folder / "results.json").read_text())
     gone = [row for row in results["exclusions"] if row["slide_id"] == "slide9"]
     assert len(gone) == 1
-    assert "slide9.svs" in gone[0]["reason"]
+    assert "image that OpenSlide reads" in gone[0]["reason"]
+    assert "slide9" not in gone[0]["reason"]  # a file's name may be a patient's
     assert "Q9" not in (folder / "predictions.csv").read_text()
 
 
