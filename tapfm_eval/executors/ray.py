@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import os
 import socket
+import sys
 import tempfile
 import time
 import uuid
@@ -29,6 +30,7 @@ from tapfm_eval.rundir import write_text
 from tapfm_eval.stages.graph import Graph, Queue, Resources, WorkUnit
 
 LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's own switch, on any system: 0 keeps to 127.0.0.1
+AUTH_MODE = "RAY_AUTH_MODE"
 INSTALL = "pip install 'tapfm-eval[ray]'"
 LOST_IN_A_ROW = 3  # losses of a unit that made no progress in between, before it counts as failed
 HELD_SECONDS = 20.0  # before a unit that another process holds is asked for again
@@ -80,6 +82,8 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a clinical study reports to nobody
         if self._address is None:
             os.environ.setdefault(LOOPBACK_ONLY, "0")
+            if "ray" not in sys.modules:  # which reads it when it is imported, and never again
+                os.environ.setdefault(AUTH_MODE, "token")  # or every user of this machine could have it run anything
         import ray
 
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -121,17 +125,6 @@ class RayExecutor:
     def has_gpus(self) -> bool:
         """Whether any machine has a GPU."""
         return any(machine.get("GPU") for machine in self.machines())
-
-    def worker_sizes_mb(self) -> list[float]:
-        """Memory of each idle worker process of this machine, shared pages counted in every one."""
-        return [
-            int(line.split()[1]) / 1024
-            for status in Path("/proc").glob("[0-9]*/status")
-            for text in [_read(status)]
-            if text.startswith("Name:\tray::IDLE")
-            for line in text.splitlines()
-            if line.startswith("VmRSS:")
-        ]
 
     def check_sight(self, folder: Path, paths: Sequence[Path] = ()) -> None:
         """Makes sure that every machine sees and may write the run folder, sees the rest, and runs this version.

@@ -31,7 +31,6 @@ class Outcome:
     name: str
     status: str  # done, failed, held or paused
     message: str = ""
-    exit_code: int = 0  # of the error that it failed with; 0 for a fault in this program
 
 
 class Board:
@@ -107,7 +106,7 @@ def _outcome(work: Work, unit: WorkUnit, board: Any) -> Outcome:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("a", encoding="utf-8")
     except OSError as error:
-        return Outcome(unit.name, "failed", f"{path}: {error.strerror or error}. Free space, or mend the storage.", 2)
+        return Outcome(unit.name, "failed", f"{path}: {error.strerror or error}. Free space, or mend the storage.")
     with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         where = f"{socket.gethostname()}, process {os.getpid()}"
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -126,7 +125,7 @@ def _attempt(work: Work, unit: WorkUnit, told: Callable[[int], None], log: Any) 
     except PausedError as error:
         return Outcome(unit.name, "paused", str(error))
     except TapfmEvalError as error:
-        return Outcome(unit.name, "failed", str(error), error.exit_code)
+        return Outcome(unit.name, "failed", str(error))
     except Exception as error:
         if log is not None:
             traceback.print_exc(file=log)

@@ -46,6 +46,8 @@ def main() -> None:
     if find_spec("ray") is None:
         print(f"not measured: it needs `{INSTALL}`")
         return
+    from odd_jobs import worker_sizes_mb
+
     os.environ["PYTHONPATH"] = str(ODD_JOBS)  # for the workers
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +56,7 @@ def main() -> None:
             begun = time.monotonic() - started
             first = seconds_per_unit(ray, folder, 1, small=True, locks=False)
             many = seconds_per_unit(ray, folder, given.units, small=True, locks=False)
-            sizes = ray.worker_sizes_mb()
+            sizes = worker_sizes_mb()
             locked = seconds_per_unit(ray, folder, given.units // 10, small=True, locks=True)
             large = seconds_per_unit(ray, folder, given.large, small=False, locks=False)
         local = LocalExecutor()

@@ -1,5 +1,6 @@
 """Units for the tests of executors: they write files, fail, die, are held or wait; nothing of a study is in them."""
 
+import contextlib
 import os
 import signal
 import time
@@ -54,3 +55,14 @@ def odd_job(shared: Path, unit: WorkUnit, advance: Callable[[int], None], guard:
             raise
     seen = sorted(path.name for path in shared.glob("*.done"))
     (shared / (unit.name.replace("/", "_") + ".done")).write_text(f"{start} {' '.join(seen)}")
+
+
+def worker_sizes_mb() -> list[float]:
+    """Memory of each idle worker process of Ray on this machine, shared pages counted in every one."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it has ended since
+            text = status.read_text(encoding="utf-8", errors="replace")
+            if text.startswith("Name:\tray::IDLE"):
+                found += [int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS:")]
+    return found

@@ -1,11 +1,15 @@
 """Units side by side in worker processes of an embedded instance of Ray: `make test-ray`."""
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from odd_jobs import worker_sizes_mb
 
 from tapfm_eval import progress
 from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
@@ -106,6 +110,31 @@ def test_a_unit_that_fits_no_machine_is_refused_before_anything_starts(executor:
     assert not list(tmp_path.glob("*"))
 
 
+def test_an_instance_of_its_own_lets_nobody_in_without_its_token(tmp_path: Path) -> None:
+    """In a process of its own, as Ray reads the mode once, when it is imported."""
+    script = f"""
+from pathlib import Path
+import os, subprocess, sys
+from tapfm_eval.executors.ray import RayExecutor
+with RayExecutor(Path({str(tmp_path)!r}), cpus=1):
+    import ray
+    address = ray.get_runtime_context().gcs_address
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    for token in ("", "0" * 64):
+        mode = {{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}} if token else {{"RAY_AUTH_MODE": "disabled"}}
+        done = subprocess.run(ask, env={{**os.environ, **mode}}, capture_output=True, text=True)
+        print("ANSWER", done.returncode, "node_" in done.stdout, file=sys.stderr)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=200
+    )
+    answers = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("ANSWER")]
+    assert len(answers) == 2, done.stderr[-2000:]
+    assert all(code != "0" and seen == "False" for code, seen in answers)
+
+
 def test_every_machine_must_see_the_slides(executor: RayExecutor, tmp_path: Path) -> None:
     executor.check_sight(tmp_path, [tmp_path])
     with pytest.raises(RunError, match="expected /nowhere/slides, got nothing there"):
@@ -120,7 +149,7 @@ def test_a_thousand_small_units_cost_little_and_idle_workers_hold_no_torch(
     started = time.monotonic()
     executor.run(Graph(units), work, QUIET)
     assert (time.monotonic() - started) / 1000 < 0.010
-    sizes = executor.worker_sizes_mb()
+    sizes = worker_sizes_mb()
     assert sizes
     assert max(sizes) < 300
 
