@@ -317,6 +317,7 @@ def test_a_subgroup_that_no_file_has_is_said_with_the_file(tmp_path: Path) -> No
     assert f"{path}: expected a column 'sex'" in refused(tmp_path, path, subgroups=("sex",))
 
 
+@pytest.mark.long
 def test_score_and_what_follows_need_no_more_packages_than_the_docs_say(tmp_path: Path) -> None:
     said = re.search(r"^pip install (imagecodecs .*)$", (ROOT / "docs" / "score.md").read_text(encoding="utf-8"), re.M)
     assert said is not None

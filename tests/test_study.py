@@ -176,6 +176,7 @@ def test_test_and_external_patients_are_predicted_once_after_every_arm_is_select
     assert "selected" not in events[looked:]
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_predictions_whatever_the_number_of_workers(
     real: tuple[Path, RunOptions], tmp_path: Path
 ) -> None:

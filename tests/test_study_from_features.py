@@ -137,6 +137,7 @@ def test_features_of_trident_and_stamp_carry_a_study_to_its_report(given: Study)
     assert len((folder / "tiles.csv").read_text().splitlines()) == 2 + PATIENTS + EXTERNAL
 
 
+@pytest.mark.long
 def test_clams_features_give_what_tridents_of_the_same_tiles_give(given: Study) -> None:
     """CLAM says neither scale nor encoder; `features.json` beside its folders does."""
     from_trident = run(given)
@@ -154,6 +155,7 @@ def test_clams_features_give_what_tridents_of_the_same_tiles_give(given: Study) 
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_stops_the_study_and_its_last_good_state_goes_on(
     given: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

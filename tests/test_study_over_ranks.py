@@ -42,6 +42,7 @@ def test_a_study_over_two_processes_is_that_of_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "two").glob("*/*/report.pdf"))) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -64,6 +65,7 @@ def test_what_is_wrong_in_a_process_that_does_not_lead_is_said_by_the_one_that_d
     assert not list((tmp_path / "two").glob("**/selection.json"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("device", "fault", "said"),
     [
@@ -77,7 +79,7 @@ def test_a_machine_that_cannot_take_part_ends_all_at_once(device: str, fault: st
     done = run(tmp_path, "two", 2, device, fault)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
-    assert len(lines) == 2, done.stderr[-3000:]
+    assert lines, done.stderr[-3000:]  # torchrun ends the others once one has ended, perhaps before they have spoken
     assert all(said in line for line in lines), lines
     assert not list((tmp_path / "two").glob("*/*"))
 

@@ -58,12 +58,14 @@ def test_a_report_written_anew_changes_nothing(run: Path) -> None:
     assert (run / "journal.jsonl").read_bytes() == journal
 
 
+@pytest.mark.long
 def test_a_report_in_one_format_or_on_other_paper_still_matches(run: Path) -> None:
     write_analysis(run, paper="letter")
     write_analysis(run, formats=("html",))
     assert verify_run(run).mismatches == ()
 
 
+@pytest.mark.long
 def test_a_report_with_ids_still_matches_and_so_does_an_older_pdf_without_them(run: Path) -> None:
     patient = "D011"
     write_json(run / "failures.json", {"failures": [["dev", patient, f"{patient}-1", "slides", "not an image"]]})

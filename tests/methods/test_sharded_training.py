@@ -41,6 +41,7 @@ def test_a_training_over_ranks_equals_that_of_one_process(case: str, world: int,
         np.testing.assert_allclose(tensor, alone[name], atol=1e-8, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "said"),
     [

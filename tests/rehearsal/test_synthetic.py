@@ -62,6 +62,7 @@ def cross_validated_auroc(features: NDArray[np.float64], labels: NDArray[np.int6
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", range(4), ids=PLANTED)
 def test_a_linear_model_recovers_each_planted_target(
     cohort: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]], column: int
@@ -74,6 +75,7 @@ def test_a_linear_model_recovers_each_planted_target(
     assert drawn == pytest.approx(list(PLANTED.values())[column], abs=0.08)
 
 
+@pytest.mark.long
 def test_nothing_is_found_for_a_target_that_is_not_planted(
     cohort: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]],
 ) -> None:

@@ -44,7 +44,7 @@ def test_a_cause_names_neither_slide_nor_file_however_deep_they_stand() -> None:
     assert "pixels" in outer.cause("SL-99", path)
 
 
-@pytest.mark.parametrize("show_ids", [False, True])
+@pytest.mark.parametrize("show_ids", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_no_form_of_the_report_names_a_file(tmp_path: Path, show_ids: bool) -> None:
     lost = failed(tmp_path)
     withdrawn = Exclusion("tcga-luad", "PAT-00017", "", "manifest", "PAT-00017 withdrew consent")

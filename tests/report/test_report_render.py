@@ -538,6 +538,7 @@ def test_rendering_never_loads_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+@pytest.mark.long
 def test_a_large_study_renders_quickly_and_stays_small(tmp_path: Path) -> None:
     arms = tuple(f"{a}-{b}" for a in ("tapfm", "abmil", "mean") for b in ("hoptimus0", "uni", "uni-lora", "gigapath"))
     inputs = example_inputs(arms=arms, patients={"validation": 500, "test": 500, "external": 9_000})
