@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from golden_cases import load
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tapfm_eval.errors import StatisticsError
@@ -159,6 +159,7 @@ def test_sample_size_power_and_detectable_auroc_undo_each_other(value, power, ra
 def test_paired_sample_size_reaches_its_power_and_grows_with_it(value, gap, correlation, null):
     moments = binormal_moments(value + gap, value, correlation_positives=correlation, correlation_negatives=correlation)
     sizes = [sample_size_paired_auroc(moments, power=power, ratio=4, null=null) for power in (0.7, 0.9)]
+    assume(null == "difference" or sizes[0].reason is None)  # B may vary more than the reference null allows
     assert sizes[0].positives < sizes[1].positives
     reached = power_paired_auroc(moments, sizes[1].positives, sizes[1].negatives, null=null).power
     assert reached == pytest.approx(0.9, abs=1e-9)
