@@ -198,6 +198,7 @@ def test_a_finished_run_is_reported_again_from_its_folder_alone(real: tuple[Path
     assert before == {name: (folder / name).read_bytes() for name in before}
 
 
+@pytest.mark.long
 def test_a_slide_that_is_no_image_leaves_the_study_with_its_reason(
     real: tuple[Path, RunOptions], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_an_untouched_run_matches(run: Path) -> None:
     assert verified.compared["values of results.json"] > 1000
 
 
+@pytest.mark.long
 def test_a_report_written_anew_changes_nothing(run: Path) -> None:
     journal = (run / "journal.jsonl").read_bytes()
     write_analysis(run)
