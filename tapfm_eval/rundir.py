@@ -64,8 +64,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written in a folder; only who holds the folder's lock may."""
-    for left in folder.glob(f".*{TEMPORARY}"):
+    """Removes what killed processes left half-written in a folder or below; only who holds the folder's lock may."""
+    for left in folder.rglob(f".*{TEMPORARY}"):
         with suppress(OSError):
             left.unlink()
 

@@ -110,7 +110,8 @@ def run_protocol(path: Path, options: RunOptions, reporter: Reporter) -> RunOutc
         stop = open_.enter_context(stopping(options.out, options.workers))
         before, reporter.check = reporter.check, stop.check
         try:
-            return _run_protocol(protocol, path, options, reporter, ranks, stop)
+            with _leading(ranks) as begin:
+                return _lead(protocol, path, options, reporter, ranks, stop, begin)
         finally:
             reporter.check = before
 
@@ -213,18 +214,6 @@ def _leading(ranks: "Ranks | None") -> "Iterator[Callable[[RunFolder], None]]":
         raise
     if ranks is not None:
         ranks.let_go()
-
-
-def _run_protocol(
-    protocol: "Protocol",
-    path: Path,
-    options: RunOptions,
-    reporter: Reporter,
-    ranks: "Ranks | None",
-    stop: Stopping,
-) -> RunOutcome:
-    with _leading(ranks) as begin:
-        return _lead(protocol, path, options, reporter, ranks, stop, begin)
 
 
 def _prepared(

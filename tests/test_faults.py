@@ -351,6 +351,17 @@ def test_a_torn_file_is_a_message_that_names_it_or_is_made_anew(brief: Brief, un
     assert predictions(run(brief)) == undisturbed
 
 
+def test_halves_that_a_killed_prediction_left_are_swept_wherever_they_lie(brief: Brief, undisturbed: bytes) -> None:
+    folder = root_of(brief) / "arms" / "tapfm" / "seed-1" / "fold-1"
+    assert not (folder / "predictions.csv").exists()
+    halves = [folder / ".predictions.csv.1.1.tmp", folder / "attention" / "there" / ".slide11.h5.1.1.tmp"]
+    for half in halves:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(b"half")
+    assert predictions(run(brief)) == undisturbed
+    assert not any(half.exists() for half in halves)
+
+
 def test_another_environment_is_recorded_and_other_weights_are_refused(
     brief: Brief, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def test_relative_paths_are_made_whole_for_ray_and_left_alone_else(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "check_installed", lambda: None)
-    monkeypatch.setattr(study, "_run_protocol", no_more)
+    monkeypatch.setattr(study, "_lead", no_more)
     with pytest.raises(StudyError, match="stopped here"):
         study.run_protocol(path, given, Reporter(quiet=True))
     (used,) = seen
