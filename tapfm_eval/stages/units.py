@@ -310,33 +310,21 @@ def _trained(
     """A unit trained by this process, or by this one and those that share its bags."""
     ranks = data.ranks if arm.adapt != "frozen" else None
     with nullcontext() if ranks is None else ranks.together():
-        return _trained_by(ranks, data, arm, unit, training, advance, checkpoints)
-
-
-def _trained_by(
-    ranks: Ranks | None,
-    data: StudyData,
-    arm: Arm,
-    unit: Unit,
-    training: TrainingData,
-    advance: Callable[[int], None],
-    checkpoints: Checkpoints,
-) -> Trained:
-    recipe = resolve_recipe(data.protocol, arm)
-    model = build_model(data, arm, unit, recipe)
-    recipe = settled_for_training(data, arm, model, recipe)
-    source = bag_source(data, arm, training.train, unit.seed if recipe.augment else None)
-    if ranks is not None:
-        ranks.agree()
-        model = replace(model, ranks=ranks)
-        for _, module in model.modules():
-            for parameter in module.parameters():
-                ranks.from_leader(parameter.data)
-        # chunks of validation slides are shared out by number, so all must cut them alike
-        recipe = replace(recipe, micro_batch=ranks.smallest(recipe.micro_batch))
-        source, checkpoints = SharedBags(source, ranks), SharedCheckpoints(ranks, checkpoints)
-    checking = bag_source(data, arm, training.validation, None)
-    return train_unit(unit, model, recipe, training, source, checking, advance, checkpoints, data.session)
+        recipe = resolve_recipe(data.protocol, arm)
+        model = build_model(data, arm, unit, recipe)
+        recipe = settled_for_training(data, arm, model, recipe)
+        source = bag_source(data, arm, training.train, unit.seed if recipe.augment else None)
+        if ranks is not None:
+            ranks.agree()
+            model = replace(model, ranks=ranks)
+            for _, module in model.modules():
+                for parameter in module.parameters():
+                    ranks.from_leader(parameter.data)
+            # chunks of validation slides are shared out by number, so all must cut them alike
+            recipe = replace(recipe, micro_batch=ranks.smallest(recipe.micro_batch))
+            source, checkpoints = SharedBags(source, ranks), SharedCheckpoints(ranks, checkpoints)
+        checking = bag_source(data, arm, training.validation, None)
+        return train_unit(unit, model, recipe, training, source, checking, advance, checkpoints, data.session)
 
 
 def follow_training(data: StudyData, arm: Arm, unit: Unit, key: str) -> None:

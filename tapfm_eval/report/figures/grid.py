@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tapfm_eval.report.drawings import OTHERS, Curve, CurveGrid, Panel, Span
 from tapfm_eval.report.figures.sheet import WIDTH, colour_of, dashes_of, sheet
-from tapfm_eval.report.fitting import SMALL, fitted, thinned, wrapped
+from tapfm_eval.report.fitting import SMALL, fitted, thinned, width_of, wrapped
 from tapfm_eval.report.numbers import fixed
 from tapfm_eval.report.palette import FAINT, HAIRLINE, INK, MUTED
 
@@ -18,6 +18,7 @@ _GAP, _TITLE, _FOOT, _SIDE = 14.0, 27.0, 28.0, 30.0  # between panels, above and
 _RIGHT = 7.0  # half of the last tick's label
 _OWN_TICKS = 13.0  # more room between panels that each have labels of their own
 _LEGEND_ROW = 12.0
+_LEGEND_MARK = 24.0  # the line before a name, and the space around both
 _DASHED = (0, (3.0, 1.6))
 
 Limits = tuple[Span, Span]
@@ -33,8 +34,10 @@ def grid_figure(grid: CurveGrid) -> Figure:
     width = (WIDTH - _SIDE - _RIGHT - (columns - 1) * gap) / columns
     height = width if grid.unit_square else width * 0.72
     pitch_x, pitch_y = width + gap, height + _TITLE + _FOOT
-    beside = number < rows * columns and len(grid.legend) * _LEGEND_ROW <= height
-    lines = 0 if beside else math.ceil(len(grid.legend) / columns)
+    widest = max((_LEGEND_MARK + width_of(name) for name, _, _ in grid.legend), default=0.0)
+    beside = number < rows * columns and len(grid.legend) * _LEGEND_ROW <= height and widest <= width
+    per_row = max(1, min(len(grid.legend), int((WIDTH - _SIDE) / max(widest, 1.0))))  # no name is cut that fits a line
+    lines = 0 if beside else math.ceil(len(grid.legend) / per_row)
     total = rows * pitch_y + lines * _LEGEND_ROW + 2
     figure, ground = sheet(total)
     limits = None if grid.unit_square else _limits(grid)
@@ -54,7 +57,8 @@ def grid_figure(grid: CurveGrid) -> Figure:
     if beside:
         _legend(ground, grid.legend, _SIDE + number % columns * pitch_x + 6, total - pitch_y + _TITLE + 6, width, 1)
     else:
-        _legend(ground, grid.legend, _SIDE, rows * pitch_y + 6, pitch_x, columns)
+        pitch = min((WIDTH - _SIDE) / per_row, widest + _GAP)
+        _legend(ground, grid.legend, _SIDE, rows * pitch_y + 6, pitch, per_row)
     return figure
 
 
@@ -72,7 +76,7 @@ def _legend(
         x, y = left + index % per_row * width, top + index // per_row * _LEGEND_ROW
         dashes = _DASHED if dashed else dashes_of(style)
         ground.plot([x, x + 16], [y - 2.4, y - 2.4], color=colour_of(style), lw=1.0 if style < 0 else 1.4, ls=dashes)
-        ground.text(x + 21, y, fitted(name, width - 24), va="baseline", color=INK)
+        ground.text(x + 21, y, fitted(name, width - _LEGEND_MARK), va="baseline", color=INK)
 
 
 def _limits(grid: CurveGrid) -> Limits:
