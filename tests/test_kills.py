@@ -45,9 +45,10 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
     said = killed(tmp_path, 30, seed=2)
     print(json.dumps(said, indent=1))
     assert len(said["kills"]) == 30  # type: ignore[arg-type]
-    # they came all along the way: before the first checkpoint, amid trainings, and amid predictions
+    # they came all along the way; at how many places of it depends on how fast the machine is
     left = [kill["left"] for kill in said["kills"]]  # type: ignore[attr-defined]
-    assert len(set(left)) > 12
+    for place in (" 0 checkpoints, 0 selected", " 2 checkpoints, ", " 4 selected, "):
+        assert any(place in there for there in left), f"no kill left{place}: {left}"
 
 
 @pytest.mark.long
