@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
-from tapfm_eval.executors.sight import NodeSight, look_around, sight_problems
+from tapfm_eval.executors.sight import Needed, NodeSight, look_around
 from tapfm_eval.executors.work import Failure, Work, failed_study, log_path, usable_cores
 from tapfm_eval.locks import Holder
 from tapfm_eval.progress import Advance, Reporter, skip
@@ -38,6 +38,7 @@ PAUSE_SECONDS = 300.0  # that units under way have for their checkpoints
 WORKER_SECONDS = 120.0  # that a machine has to start its first worker
 SMALL_TOGETHER = 16  # small units that travel in one task
 SECONDS_BETWEEN_LOOKS = 0.5  # at the board
+SECONDS_BETWEEN_COUNTS = 30.0  # of the machines, which come and go
 DISPLAYED = {
     "tiles": "Finding tissue", "features": "Embedding", "train": "Training", "select": "Selecting",
     "predict": "Predicting",
@@ -76,6 +77,7 @@ class RayExecutor:
         """
         self._logs, self._address, self._cpus = logs, address, cpus
         self._open = contextlib.ExitStack()
+        self._needed: Needed | None = None
 
     def __enter__(self) -> "RayExecutor":
         check_installed()
@@ -135,16 +137,20 @@ class RayExecutor:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        mark, text = folder / "locks" / "seen-by-all", uuid.uuid4().hex
+        text = uuid.uuid4().hex
+        mark = folder / "locks" / f"seen-by-all-{text}"  # of this process alone: others may run the same study
         write_text(mark, text)
+        self._open.callback(mark.unlink, missing_ok=True)
+        before = self._needed.paths if self._needed is not None else ()
+        needed = Needed(folder, mark, tuple(dict.fromkeys([*before, *paths])), look_around(mark, paths))
         remote: Any = ray.remote(num_cpus=0)(look_around)
         asked = {}
         for node in ray.nodes():
             if node["Alive"]:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 name = f"{node['NodeManagerAddress']}, {node['NodeID'][:8]}"  # an address may have several nodes
-                asked[name] = remote.options(scheduling_strategy=there).remote(mark, list(paths))
-        problems, here = [], look_around(mark, paths)
+                asked[name] = remote.options(scheduling_strategy=there).remote(mark, needed.paths)
+        problems: list[Problem] = []
         for name, reference in asked.items():
             try:
                 sight: NodeSight = ray.get(reference, timeout=WORKER_SECONDS)
@@ -155,12 +161,13 @@ class RayExecutor:
                 )
             except ray.exceptions.RayError as error:
                 got = " ".join(str(error).split())[:300]
-                remedy = f"Install tapfm-eval {here.version} in the Python that `ray start` runs under there."
+                remedy = f"Install tapfm-eval {needed.here.version} in the Python that `ray start` runs under there."
                 problems.append(Problem(f"Ray node {name}", "a worker that starts", got, remedy))
             else:
-                problems += sight_problems(f"Ray node {name} ({sight.host})", sight, here, folder)
+                problems += needed.problems(name, sight)
         if problems:
             raise RunError(problems)
+        self._needed = needed
 
     def check_means(self, graph: Graph) -> None:
         """Makes sure that every unit fits at least one machine.
@@ -188,7 +195,7 @@ class RayExecutor:
         """
         if len(graph):
             self.check_means(graph)
-            _Session(graph, work, reporter, self.machines()).run()
+            _Session(graph, work, reporter, self.machines, self._needed).run()
         return {}
 
 
@@ -244,7 +251,14 @@ def _described(machines: Sequence[Mapping[str, float]]) -> str:
 class _Session:
     """One graph on its way through Ray."""
 
-    def __init__(self, graph: Graph, work: Work, reporter: Reporter, machines: Sequence[Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        work: Work,
+        reporter: Reporter,
+        machines: Callable[[], Sequence[Mapping[str, float]]],
+        needed: Needed | None,
+    ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -258,8 +272,8 @@ class _Session:
         board: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board)
         self._board = board.remote()
         self._shared = ray.put(work)
-        self._slots = max(1, int(sum(machine.get("CPU", 0) for machine in machines)))
-        self._spread = len(machines) > 1
+        self._needed, self._machines = needed, machines
+        self._count()
         self._queue = Queue(graph)
         self._place = {unit.name: i for i, unit in enumerate(graph)}
         self._ready = [(self._place[name], name) for name in self._queue.ready]
@@ -272,6 +286,7 @@ class _Session:
         self._failures: list[Failure] = []
         self._blocked: dict[str, None] = {}
         self._said_held: set[str] = set()
+        self._said_waiting: frozenset[str] = frozenset()
         self._progress: dict[str, int] = {}
         self._advances: Mapping[str, Advance] = {}
         self._shown = time.monotonic()
@@ -290,6 +305,7 @@ class _Session:
                         self._launch()
                         self._land()
                         self._show()
+                        self._watch()
             except (PausedError, KeyboardInterrupt) as error:
                 self._pause()
                 if isinstance(error, PausedError):
@@ -329,7 +345,7 @@ class _Session:
             if self._spread:
                 options["scheduling_strategy"] = "SPREAD"
             perform = (self._perform_small if units[0].small else self._perform_one).options(**options)
-            reference = perform.remote(self._shared, units, self._board)
+            reference = perform.remote(self._shared, units, self._board, self._needed)
             self._flights[reference] = _Flight(units)
             reference.future().add_done_callback(lambda _, ended=reference: self._landed.put(ended))
 
@@ -384,6 +400,10 @@ class _Session:
                 self._said_held.add(unit.name)
                 self._reporter.say(f"{unit.name}: {outcome.message}")
             heapq.heappush(self._later, (time.monotonic() + HELD_SECONDS, self._place[unit.name], unit.name))
+        elif outcome.status == "unseen":  # a machine that joined later: whatever went there would fail
+            self._pause()
+            self._reporter.say("What is done is kept. Mend that machine, or run `ray stop` there; then resume.")
+            raise RunError(outcome.problems)
         # `paused` comes only after everybody was told to stop
 
     def _failed(self, unit: WorkUnit, message: str) -> None:
@@ -421,6 +441,30 @@ class _Session:
             if done + skipped > self._progress.get(name, 0):
                 self._lost[name] = 0  # it came further than ever
             self._tell(unit, min(unit.steps, done + skipped), skipped)
+
+    def _watch(self) -> None:
+        """Takes note of machines that came or went; says which units wait because none is left that could do them."""
+        if time.monotonic() - self._counted < SECONDS_BETWEEN_COUNTS:
+            return
+        with contextlib.suppress(self._ray.exceptions.RayError):  # its head is busy: asked again later
+            machines = self._count()
+            demands = {flight.units[0].resources: flight.units[0].name for flight in self._flights.values()}
+            waiting = {
+                f"{name} waits for a machine with {wanted}; there is now {_described(machines)}. "
+                f"{_remedy(wanted, machines)}"
+                for wanted, name in demands.items()
+                if not any(_fits(wanted, machine) for machine in machines)
+            }
+            for line in sorted(waiting - self._said_waiting):
+                self._reporter.say(line)
+            self._said_waiting = frozenset(waiting)
+
+    def _count(self) -> Sequence[Mapping[str, float]]:
+        machines = self._machines()
+        self._slots = max(1, int(sum(machine.get("CPU", 0) for machine in machines)))
+        self._spread = len(machines) > 1
+        self._counted = time.monotonic()
+        return machines
 
     def _tell(self, unit: WorkUnit, steps: int, skipped: int = 0) -> None:
         before = self._progress.get(unit.name, 0)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from tapfm_eval.errors import PausedError, TapfmEvalError
+from tapfm_eval.errors import PausedError, Problem, TapfmEvalError
+from tapfm_eval.executors.sight import Needed, look_around
 from tapfm_eval.executors.work import HeldError, Work, do_unit, log_path
 from tapfm_eval.stages.graph import WorkUnit
 
@@ -29,8 +31,9 @@ class Outcome:
     """What became of a unit."""
 
     name: str
-    status: str  # done, failed, held or paused
+    status: str  # done, failed, held, paused, or unseen: this machine lacks what the run needs
     message: str = ""
+    problems: tuple[Problem, ...] = ()  # of an unseen one
 
 
 class Board:
@@ -80,14 +83,23 @@ class _Told:
             raise PausedError("The run was stopped; what is done is kept.")
 
 
-def perform(work: Work, units: Sequence[WorkUnit], board: Any) -> list[Outcome]:
+def perform(work: Work, units: Sequence[WorkUnit], board: Any, needed: Needed | None) -> list[Outcome]:
     """Does units one after another; a failing one does not stop those behind it."""
+    if needed is not None and (lacking := _lacking(needed)):
+        return [Outcome(unit.name, "unseen", problems=lacking) for unit in units]
     found = []
     stop = _word(board, units[0].name, 0, 0)
     for unit in units:
         found.append(Outcome(unit.name, "paused") if stop else _outcome(work, unit, board))
         stop = stop or found[-1].status == "paused"
     return found
+
+
+@lru_cache
+def _lacking(needed: Needed) -> tuple[Problem, ...]:
+    """What this machine lacks; asked once a process, since a machine may join when the others have been looked at."""
+    node = ray.get_runtime_context().get_node_id()[:8]
+    return tuple(needed.problems(node, look_around(needed.mark, needed.paths)))
 
 
 def _word(board: Any, name: str, done: int, skipped: int) -> bool:

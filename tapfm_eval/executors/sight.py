@@ -23,6 +23,20 @@ class NodeSight:
     missing: tuple[str, ...]  # of the paths asked for
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What every machine that takes part in a run must see, whenever it joins."""
+
+    folder: Path  # of the run
+    mark: Path  # a file in it that nobody else could have put down
+    paths: tuple[Path, ...]  # slides, weights, stored embeddings
+    here: NodeSight  # what the machine sees that leads the run
+
+    def problems(self, node: str, sight: NodeSight) -> list[Problem]:
+        """What keeps the machine that sees this from taking part; `node` is Ray's name for it."""
+        return sight_problems(f"Ray node {node} ({sight.host})", sight, self.here, self.folder)
+
+
 def look_around(mark: Path, paths: Sequence[Path]) -> NodeSight:
     """Tells what a machine sees of the run folder and of other paths, and whether it can write to the former."""
     seen = unwritable = ""

@@ -167,7 +167,8 @@ def under_ray(graph: Graph, slots: int, folder: Path) -> tuple[float, Clockwork]
     from tapfm_eval.executors.ray import _Session
 
     machines = [{"CPU": 8.0, "GPU": 8.0, "memory": 1e15} for _ in range(max(1, slots // 8))]
-    session = _Session(graph, Work("m:f", "m:g", None, RunFolder(folder)), Reporter(quiet=True), machines)
+    work = Work("m:f", "m:g", None, RunFolder(folder))
+    session = _Session(graph, work, Reporter(quiet=True), lambda: machines, None)
     session._landed = Landings()
     session._landed.clockwork = clockwork
     return timed(session.run)[0], clockwork

@@ -13,6 +13,7 @@ from odd_jobs import worker_sizes_mb
 
 from tapfm_eval import progress
 from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
+from tapfm_eval.executors import ray as ray_executor
 from tapfm_eval.executors.ray import RayExecutor
 from tapfm_eval.executors.work import Work
 from tapfm_eval.progress import Reporter
@@ -27,7 +28,7 @@ QUIET = Reporter(quiet=True)
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv(
             "RAY_ADDRESS", "127.0.0.1:1"
         )  # of a cluster that somebody once had: no business of an embedded one
@@ -139,6 +140,38 @@ def test_every_machine_must_see_the_slides(executor: RayExecutor, tmp_path: Path
     executor.check_sight(tmp_path, [tmp_path])
     with pytest.raises(RunError, match="expected /nowhere/slides, got nothing there"):
         executor.check_sight(tmp_path, [Path("/nowhere/slides")])
+
+
+def test_a_machine_that_joins_later_and_sees_no_run_folder_does_nothing_there(
+    executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mark that only a machine with the run folder can read is taken away when all have been looked at."""
+    executor.check_sight(tmp_path)
+    (mark,) = (tmp_path / "locks").iterdir()
+    text = mark.read_text(encoding="utf-8")
+    mark.unlink()
+    with pytest.raises(
+        RunError, match=r"Ray node [0-9a-f]{8} \(.+\): expected the run folder .* that all machines share"
+    ):
+        run(executor, tmp_path, job("train/a"), job("train/b"), reporter=Reporter())
+    assert "What is done is kept" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.done"))
+    mark.write_text(text, encoding="utf-8")
+    executor.check_sight(tmp_path)
+    run(executor, tmp_path, job("train/a"), job("train/b"))
+    assert len(list(tmp_path.glob("*.done"))) == 2
+
+
+def test_units_that_wait_for_a_machine_that_is_gone_say_so_once(
+    executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last machine of a kind is lost while its units are under way; here the count of machines alone says so."""
+    counts = iter([[{"CPU": 2.0}]] * 2)
+    monkeypatch.setattr(executor, "machines", lambda: next(counts, [{"CPU": 0.5}]))
+    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_COUNTS", 0.2)
+    run(executor, tmp_path, job("train/a", "slow", steps=30), reporter=Reporter())
+    said = capsys.readouterr().err
+    assert said.count("train/a waits for a machine with 1 CPU; there is now 0.5 CPUs.") == 1
 
 
 def test_a_thousand_small_units_cost_little_and_idle_workers_hold_no_torch(
