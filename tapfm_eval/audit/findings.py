@@ -70,6 +70,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "cohort-not-supplied": "The development cohort is only expected yet",
         "backbone-saw-cohort": "A backbone was pretrained on slides of a cohort",
         "backbone-undisclosed": "A backbone may have been pretrained on slides of a cohort",
+        "backbone-other-scale": "Tiles are cut at another scale than a backbone takes",
         "licence-forbids-use": "A backbone's licence forbids the intended use",
         "licence-restricts": "A backbone's licence restricts the use of what is trained on it",
         "selects-on-test": "A setting lets test patients influence what is tested on them",

@@ -9,6 +9,7 @@ from tapfm_eval.audit.identity import barcode, programmes
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.protocol.schema import Protocol
+from tapfm_eval.slides.reader import MPP_TOLERANCE
 
 _CLINICAL = re.compile(
     r"clinical (use|care|routine|practice|decision)|patient care|diagnos(e|is|tic)|medical device|treatment decision"
@@ -33,7 +34,7 @@ def audit_settings(
     for subject in subjects:
         findings += _exposure(protocol, subject, used)
     for name, card in used.items():
-        findings += _licence(protocol, name, card)
+        findings += _licence(protocol, name, card) + _scale(protocol, name, card)
     return (*findings, *_not_supplied(protocol), *_selection(protocol, subjects))
 
 
@@ -134,6 +135,26 @@ def _licence(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]
             )
         ]
     return []
+
+
+def _scale(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]:
+    """Tiles at another scale than the backbone knows cells at."""
+    mpp = protocol.tiles.mpp
+    if abs(mpp - card.mpp) <= MPP_TOLERANCE * card.mpp:
+        return []
+    arms = [arm.id for arm in protocol.arms if arm.backbone == name]
+    return [
+        Finding(
+            code="backbone-other-scale",
+            severity="warning",
+            where=f"tiles.mpp, and arms with backbone {name}",
+            what=f"Tiles are cut at {mpp:g} µm per pixel, while {card.title} takes {card.mpp:g}: nuclei and glands are "
+            f"{card.mpp / mpp:.2g} times the size it knows, unless it was pretrained at several scales.",
+            evidence=(f"pretraining: {card.pretraining}", f"arms: {listed(arms, 20)}"),
+            remedy=f"State `mpp: {card.mpp:g}` under `tiles:`, or name the publication that used this scale.",
+            numbers={"tiles_mpp": mpp, "backbone_mpp": card.mpp},
+        )
+    ]
 
 
 def intended(use: str) -> tuple[bool, bool]:

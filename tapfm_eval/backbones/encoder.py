@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.errors import BackboneError, Problem
 
+# Graphs of one function that torch.compile may hold: one tile and several, blocks trained and frozen, with a graph and
+# without need twelve. Its own limit is eight; beyond it all would run uncompiled, with a warning alone.
+COMPILED_GRAPHS = 64
 RunBlock = Callable[[Block, Tensor, Tensor | None], Tensor]
 
 
@@ -102,7 +105,7 @@ class TileEncoder(nn.Module):
             if isinstance(module, Attention):
                 # timm would ask an environment variable, and a run must not depend on one
                 vars(module)["fused_attn"] = fused
-        self._run_block = cast(RunBlock, torch.compile(_run_block)) if compiled else _run_block
+        self._run_block = _compiled() if compiled else _run_block
 
     def _blocks(self, x: Tensor, keep: Tensor | None, start: int, stop: int) -> Tensor:
         try:
@@ -159,6 +162,17 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, *, fused: bool) -> Tensor:
 def _run_block(block: Block, x: Tensor, keep: Tensor | None) -> Tensor:
     x = x + _scaled(block.ls1(block.attn(block.norm1(x))), keep, 0)
     return x + _scaled(block.ls2(block.mlp(block.norm2(x))), keep, 1)
+
+
+def _compiled() -> RunBlock:
+    from torch._dynamo import config  # takes seconds to import
+
+    torch.compiler.reset()  # what was compiled for another encoder counts too
+    limit = (
+        "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    )  # the latter up to torch 2.5
+    setattr(config, limit, max(COMPILED_GRAPHS, getattr(config, limit)))
+    return cast(RunBlock, torch.compile(_run_block))
 
 
 def _scaled(branch: Tensor, keep: Tensor | None, part: int) -> Tensor:

@@ -36,8 +36,34 @@ class StepReport:
     """What a step came to."""
 
     loss: float  # slide loss, before any update
-    passes: int  # 1 when the bag fits one micro-batch, else 2
+    passes: int  # 1 when this process's tiles fit one micro-batch, else 2
     skipped: bool = False  # fp16 gradients overflowed: the backbone has none this time
+
+
+class OnePass:
+    """A bag that fits one micro-batch: run through an encoder once, its graph held until it is driven."""
+
+    passes = 1
+
+    def __init__(
+        self, encoder: TileEncoder, tiles: TileSlices, keep: Tensor | None, device: torch.device,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:  # fmt: skip
+        self.encoder, self.tiles, self.keep, self.device, self.autocast = encoder, tiles, keep, device, autocast
+        self._live: tuple[Tensor, Tensor] | None = None
+
+    def encoded(self) -> tuple[Tensor, Tensor]:
+        """Embeddings z (K, D) and attention a (K,) of the whole bag, detached; K is at least 1."""
+        tiles = self.tiles[:].to(self.device, non_blocking=True)
+        with self.autocast():
+            self._live = z, a = self.encoder(tiles, None if self.keep is None else self.keep.to(self.device))
+        return z.detach(), a.detach()
+
+    def with_graph(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The bag's place in itself, z and a with their graph; nothing where it has not been encoded."""
+        if self._live is not None:
+            (z, a), self._live = self._live, None
+            yield slice(0, len(z)), z, a
 
 
 class TwoPasses:
@@ -46,6 +72,8 @@ class TwoPasses:
     Blocks that are frozen run once: their output is kept between the passes, on the GPU while that is a small part of
     its memory and otherwise on the host (`Spool`).
     """
+
+    passes = 2
 
     def __init__(
         self, encoder: TileEncoder, tiles: TileSlices, keep: Tensor | None, micro_batch: int, device: torch.device,
@@ -58,8 +86,8 @@ class TwoPasses:
         self._frozen: list[Tensor] | None = None  # by micro-batch, on the device
         self._spool: Spool | None = None
 
-    def without_graph(self) -> tuple[Tensor, Tensor]:
-        """Embeddings z (K, D) and attention a (K,) of the whole bag; K is at least 1."""
+    def encoded(self) -> tuple[Tensor, Tensor]:
+        """Embeddings z (K, D) and attention a (K,) of the whole bag, without a graph; K is at least 1."""
         keeps = self.encoder.first_trained_block > 0 and len(self.parts) > 1
         found = []
         with torch.no_grad():
@@ -105,6 +133,16 @@ class TwoPasses:
             self._frozen.append(x)
         elif self._spool is not None:
             self._spool.append(x.cpu())
+
+
+def passes_over(
+    encoder: TileEncoder, tiles: TileSlices, keep: Tensor | None, micro_batch: int, device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> OnePass | TwoPasses:  # fmt: skip
+    """How a bag goes through an encoder: once if it fits the micro-batch, else twice."""
+    if len(tiles) <= micro_batch:
+        return OnePass(encoder, tiles, keep, device, autocast)
+    return TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
 
 
 def aggregator_gradients(
@@ -161,16 +199,9 @@ def adaptation_step(
         scaler: For fp16; the encoder's gradients must then be empty before, and are unscaled after.
     """
     scale = 1.0 if scaler is None else scaler.scale
-    passes = 1 if len(tiles) <= micro_batch else 2
-    if passes == 1:
-        with autocast():
-            z, a = encoder(tiles[:].to(device), None if keep is None else keep.to(device))
-        loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, z, a)
-        drive(z, a, g_z, g_a, lambda_attention, scale)
-    else:
-        bag = TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
-        loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, *bag.without_graph())
-        for part, z, a in bag.with_graph():
-            drive(z, a, g_z[part], g_a[part], lambda_attention, scale)
+    bag = passes_over(encoder, tiles, keep, micro_batch, device, autocast)
+    loss, g_z, g_a = aggregator_gradients(aggregator, loss_of, *bag.encoded())
+    for part, z, a in bag.with_graph():
+        drive(z, a, g_z[part], g_a[part], lambda_attention, scale)
     skipped = scaler is not None and not scaler.unscale(encoder.parameters())
-    return StepReport(loss, passes, skipped)
+    return StepReport(loss, bag.passes, skipped)

@@ -64,7 +64,7 @@ def slide_loss(logits: Tensor, labels: Tensor, weights: TargetWeights, smoothing
         return logits.sum() * 0
     p = torch.as_tensor(weights.prevalence, dtype=logits.dtype, device=logits.device)[known]
     scale = torch.as_tensor(weights.target, dtype=logits.dtype, device=logits.device)[known]
-    y = labels[known].to(logits.dtype)
+    y = labels[known].to(logits)  # also to its device
     soft = y * (1 - smoothing) + smoothing / 2
     loss = F.binary_cross_entropy_with_logits(logits[known], soft, reduction="none")
     return (loss * scale * torch.where(y > 0.5, 1 - p, p)).sum()

@@ -61,7 +61,7 @@ def training_micro_batch(model: SlideModel, recipe: Recipe, most: int, tile_px: 
     Args:
         model: A model whose backbone trains.
         recipe: How it is going to be trained.
-        most: Tiles of the largest bag: a micro-batch that holds it all needs one pass.
+        most: Tiles of the largest bag, or of this process's share of it: a micro-batch that holds all needs one pass.
         tile_px: Edge of a tile.
         where: Names the arm, for messages.
 
@@ -71,7 +71,8 @@ def training_micro_batch(model: SlideModel, recipe: Recipe, most: int, tile_px: 
     encoder = model.encoder
     assert encoder is not None
     targets = _targets(model)
-    loss_of = SlideLoss(torch.ones(targets), TargetWeights((0.5,) * targets, (1.0,) * targets), recipe.label_smoothing)
+    weights = TargetWeights((0.5,) * targets, (1.0,) * targets)
+    loss_of = SlideLoss(torch.ones(targets, device=model.device), weights, recipe.label_smoothing)
 
     def attempt(count: int) -> None:
         bag = count if count >= most else min(2 * count, most)  # more than one micro-batch takes two passes

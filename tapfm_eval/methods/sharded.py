@@ -1,9 +1,10 @@
 """The adaptation step of one slide whose tiles are shared out over several processes: exact, at any world size.
 
 A bag meets the backbone only through its tile embeddings z and its attention a. So every rank encodes its own share of
-the tiles without a graph, all ranks gather (z, a) of the whole bag, each repeats the same aggregator step on them, and
-each drives its own share of the backbone's graph with its rows of dL/dz and dL/da. The backbone's gradient is the sum
-over the ranks. What crosses the network for one slide is K x (D + 1) numbers and one copy of the trained gradients.
+the tiles, all ranks gather (z, a) of the whole bag, each repeats the same aggregator step on them, and each drives its
+own share of the backbone's graph with its rows of dL/dz and dL/da. The backbone's gradient is the sum over the ranks. A
+share that fits a micro-batch is encoded once, whatever the others need. What crosses the network for one slide is
+K x (D + 1) numbers and one copy of the trained gradients.
 """
 
 import json
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.errors import SlideError
-from tapfm_eval.methods.adapt import StepReport, TwoPasses, aggregator_gradients, drive
+from tapfm_eval.methods.adapt import StepReport, aggregator_gradients, drive, passes_over
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.checkpoint import Best, Checkpoints, Saved
 from tapfm_eval.methods.losses import SlideLoss
@@ -68,13 +69,13 @@ def sharded_step(
     Raises:
         TapfmEvalError: A rank cannot read its tiles, or fails otherwise: all raise.
     """
-    bag = TwoPasses(encoder, tiles, keep, micro_batch, device, autocast)
+    bag = passes_over(encoder, tiles, keep, micro_batch, device, autocast)
     dtype = next(aggregator.parameters()).dtype
     z, a = torch.empty(0, encoder.dim, dtype=dtype, device=device), torch.empty(0, dtype=dtype, device=device)
     failure = None
     try:
         if len(tiles):
-            z, a = bag.without_graph()
+            z, a = bag.encoded()
     except SlideError as error:
         failure = error
     ranks.agree(failure, slide_id)
@@ -103,7 +104,7 @@ def sharded_step(
             earlier = before[name]
             parameter.grad = summed if earlier is None else earlier + summed
     skipped = scaler is not None and not scaler.unscale(encoder.parameters())
-    return StepReport(float(agreed), passes=2, skipped=skipped)
+    return StepReport(float(agreed), passes=bag.passes, skipped=skipped)
 
 
 def _trained(module: nn.Module) -> Iterable[nn.Parameter]:

@@ -216,6 +216,11 @@ def _train_epoch(
             ) from None
         if not math.isfinite(loss):
             raise StudyError(f"{unit}: the loss is {loss} in epoch {state.epoch} at slide {slide.slide_id}. {_REMEDY}")
+        if not _finite_gradients(model):
+            raise StudyError(
+                f"{unit}: a gradient is not a number in epoch {state.epoch} at slide {slide.slide_id}, although the "
+                f"loss is {loss:.3g}. {_REMEDY}"
+            )
         if model.scaler is not None and model.scaler.exhausted:
             raise StudyError(
                 f"{unit}: the backbone's fp16 gradients are not numbers in epoch {state.epoch} at slide "
@@ -225,6 +230,17 @@ def _train_epoch(
             optimizer.step()
         state.losses.append(loss)
         after_slide()
+
+
+def _finite_gradients(model: SlideModel) -> bool:
+    """Whether the optimizers may step: one step by a NaN would leave no good weights to keep."""
+    largest = [
+        torch.linalg.vector_norm(parameter.grad, ord=float("inf"))
+        for _, module in model.modules()
+        for parameter in module.parameters()
+        if parameter.grad is not None
+    ]
+    return not largest or bool(torch.stack(largest).isfinite().all())  # one word from the device
 
 
 def _gradients(

@@ -32,6 +32,9 @@ def settled_for_training(data: "StudyData", arm: Arm, model: SlideModel, recipe:
     counts = [len(slide.grid) for slide in data.of(data.protocol.development)]
     most = min(arm.tiles_per_slide or max(counts), max(counts))
     what = f"training {arm.id}"
+    if data.ranks is not None:  # each takes its share of a bag: more than that would be tried in vain
+        most = -(-most // data.ranks.world)
+        what += f" over {data.ranks.world} processes"
     return _settled(
         data, what, recipe,
         lambda: training_micro_batch(model, recipe, most, data.protocol.tiles.tile_px, f"arm {arm.id}"),

@@ -15,7 +15,7 @@ from tapfm_eval.errors import ProtocolError
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.schema import BINDING
 
-CODES = ("cohort-not-supplied", "backbone-saw-cohort", "backbone-undisclosed",
+CODES = ("cohort-not-supplied", "backbone-saw-cohort", "backbone-undisclosed", "backbone-other-scale",
          "licence-forbids-use", "licence-restricts", "selects-on-test",
          "primary-on-development", "override-unused")  # fmt: skip
 
@@ -57,6 +57,16 @@ def test_every_programme_in_a_cohort_is_held_against_the_cards(study: Study) -> 
 def test_a_card_that_says_nothing_leaves_a_private_cohort_undisclosed(study: Study) -> None:
     study.card = replace(CLEAN_CARD, pretraining_cohorts=MappingProxyType({"TCGA": "excluded"}))
     assert len(found(study.audit(), "backbone-undisclosed")) == 2
+
+
+@pytest.mark.parametrize(("mpp", "warned"), [(0.5, False), (0.52, False), (0.53, True), (0.25, True), (2.0, True)])
+def test_tiles_at_another_scale_than_the_backbones_are_a_warning(study: Study, mpp: float, warned: bool) -> None:
+    study.protocol = {"tiles": {"mpp": mpp}}
+    findings = found(study.audit(), "backbone-other-scale")
+    assert [finding.severity for finding in findings] == ["warning"] * warned
+    if warned:
+        assert findings[0].numbers == {"tiles_mpp": mpp, "backbone_mpp": 0.5}
+        assert f"cut at {mpp:g} µm per pixel" in findings[0].what
 
 
 @pytest.mark.parametrize(

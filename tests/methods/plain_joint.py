@@ -20,7 +20,10 @@ def plain_encode(encoder: TileEncoder, tiles: Tensor, keep: Tensor | None) -> tu
         first, second = (1.0, 1.0) if keep is None else (keep[:, i, 0, None, None], keep[:, i, 1, None, None])
         x = x + first * block.ls1(update)
         x = x + second * block.ls2(block.mlp(block.norm2(x)))
-    z = network.norm(x)[:, 0]
+    normed = network.norm(x)
+    z = normed[:, 0]
+    if encoder.mean_of_patches:
+        z = torch.cat([z, normed[:, prefix:].mean(dim=1)], dim=1)
     return z, attention[:, :, 0, prefix:].mean(dim=(1, 2))
 
 

@@ -69,7 +69,9 @@ def joint(
     aggregator.loss(z, seen, loss_of).backward()
 
 
-def check(case: str, count: int, aggregator_name: str, adapt: str, labels: list[float], lam: float) -> None:
+def check(
+    case: str, count: int, aggregator_name: str, adapt: str, labels: list[float], lam: float, micro_batch: int = 2
+) -> None:
     encoder, other = encoder_of(adapt), encoder_of(adapt)
     torch.manual_seed(11)
     aggregator = AGGREGATORS[aggregator_name]().double()
@@ -82,10 +84,12 @@ def check(case: str, count: int, aggregator_name: str, adapt: str, labels: list[
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), everybody, everybody, everybody, torch.device("cpu"))
     mine = ranks.share(count)
     for _ in range(2):  # twice: what a caller has accumulated stays and is not summed again
-        sharded_step(
-            encoder, aggregator, loss_of, tiles[mine], keep=keep[mine], micro_batch=2, lambda_attention=lam,
+        report = sharded_step(
+            encoder, aggregator, loss_of, tiles[mine], keep=keep[mine], micro_batch=micro_batch, lambda_attention=lam,
             device=torch.device("cpu"), autocast=nullcontext, ranks=ranks,
         )  # fmt: skip
+        if report.passes != (1 if len(tiles[mine]) <= micro_batch else 2):
+            sys.exit(f"{case}: {report.passes} passes over {len(tiles[mine])} tiles, {micro_batch} at a time")
         joint(other, other_aggregator, loss_of, tiles, keep, lam)
     largest = 0.0
     pairs = [
@@ -116,8 +120,11 @@ def main() -> None:
                 cases += 1
     check("fewer tiles than ranks", 1, "abmil", "full", LABELS["known"], 1.0)
     check("attention cut", 5, "tapfm", "lora", LABELS["known"], 0.0)
+    check("every share in one pass", 7, "tapfm", "full", LABELS["known"], 1.0, micro_batch=7)
+    uneven = -(-7 // dist.get_world_size()) - 1  # one tile less than the first share
+    check("the first share in two passes, the last in one", 7, "tapfm", "last_blocks", LABELS["known"], 1.0, uneven)
     if dist.get_rank() == 0:
-        print(f"{cases + 2} cases equal")
+        print(f"{cases + 4} cases equal")
     dist.destroy_process_group()
 
 

@@ -122,6 +122,22 @@ def test_gradients_equal_those_of_one_joint_graph(
     check_equality(encoder, make_aggregator(aggregator, 4), tiles, keep, [1.0, float("nan"), 0.0], 3, lambda_attention)
 
 
+@pytest.mark.parametrize("adapt", ADAPTATIONS)
+def test_an_embedding_with_the_mean_of_patches_has_exact_gradients_too(
+    tiny_encoder: Callable[..., TileEncoder], adapt: str
+) -> None:
+    """Its last block is computed whole, not for the CLS row alone."""
+    encoder = tiny_encoder("virchow2")
+    assert encoder.mean_of_patches
+    adapt_encoder(encoder, ADAPTATIONS[adapt], "arm", 1)
+    wake_lora(encoder)
+    tiles = make_tiles(5, int(encoder.network.patch_embed.img_size[0]), seed=3)
+    aggregator = Tapfm(encoder.dim, 3, temperature=0.1, layer_norm=True).double()
+    check_equality(
+        encoder, aggregator, tiles, depth_keep(np.arange(5), 3, 0.4, "step"), [1.0, float("nan"), 0.0], 2, 1.0
+    )
+
+
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(1, 9),
@@ -259,7 +275,7 @@ def test_frozen_blocks_run_once_for_a_tile_and_their_kept_output_changes_nothing
     step(watched, aggregator, loss_for([1.0, 0.0, 1.0]), tiles, keep=keep, micro_batch=3)  # type: ignore[arg-type]
     assert watched.prefixes == [3, 3, 1]
     bag = TwoPasses(plain, tiles, keep, 3, torch.device("cpu"), nullcontext)
-    _, g_z, g_a = aggregator_gradients(other, loss_for([1.0, 0.0, 1.0]), *bag.without_graph())
+    _, g_z, g_a = aggregator_gradients(other, loss_for([1.0, 0.0, 1.0]), *bag.encoded())
     for part in bag.parts:
         drive(*plain(tiles[part], keep[part]), g_z[part], g_a[part], 1.0)
     list(bag.with_graph())  # gives its file back

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.errors import BackboneError
+from tapfm_eval.methods.adaptation import adapt_encoder
+from tapfm_eval.methods.randomness import depth_keep
+from tapfm_eval.protocol.schema import Adapt, LastBlocks, Lora, LoraPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
 
@@ -69,6 +73,44 @@ def test_compiled_blocks_share_a_few_graphs_whatever_depth_and_batch(
             assert ours[0].requires_grad is graph
     assert 1 <= len(compiled) <= 4
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("adapt", ["full", LastBlocks(last_blocks=1), Lora(lora=LoraPlan(rank=2))], ids=str)
+def test_training_and_inference_stay_compiled_whatever_remains_of_a_bag(
+    tiny_encoder: Callable[..., TileEncoder], monkeypatch: pytest.MonkeyPatch, adapt: Adapt
+) -> None:
+    """A last part of one tile is another graph, and so are trained blocks, frozen ones, training and inference."""
+    runs = 0
+
+    def backend(graph: nn.Module, _: list[Tensor]) -> Callable[..., Any]:
+        def counted(*given: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            return graph(*given)
+
+        return counted
+
+    encoder, compile_with = tiny_encoder("uni"), torch.compile
+    adapt_encoder(encoder, adapt, "arm", 1)
+    monkeypatch.setattr(torch, "compile", lambda run: compile_with(run, backend=backend))
+    encoder.use_kernels(fused=True, compiled=True)
+    for _ in range(2):
+        encoder.train()
+        for parts in ((5, 1), (4, 3), (6, 1)):
+            for n in parts:
+                keep = depth_keep(np.arange(n), encoder.depth, 0.2, "step").double()
+                with torch.no_grad():
+                    encoder(tiles(n), keep)
+            for n in parts:
+                z, a = encoder(tiles(n), depth_keep(np.arange(n), encoder.depth, 0.2, "step").double())
+                (z.sum() + a.sum()).backward()
+        encoder.eval()
+        for n in (8, 2, 1):
+            runs = 0
+            with torch.no_grad():
+                encoder(tiles(n))
+            assert runs == encoder.depth - 1  # all but the last block, which is computed for the CLS row
+    torch.compiler.reset()
 
 
 def test_a_machine_that_cannot_compile_says_what_to_state(

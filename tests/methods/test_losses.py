@@ -26,6 +26,15 @@ def slow_loss(logits: list[float], labels: list[float], p: list[float], target: 
     return total
 
 
+def test_labels_may_lie_elsewhere_than_the_logits() -> None:
+    """A device without arithmetic stands in for a GPU: whatever is not moved there raises."""
+    logits = torch.empty(3, device="meta", requires_grad=True)
+    loss = slide_loss(logits, torch.tensor([1.0, NAN, 0.0]), TargetWeights((0.5,) * 3, (1.0,) * 3), 0.1)
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert logits.grad is not None
+
+
 def test_weights_count_training_patients_with_a_known_label() -> None:
     labels = np.array([[1, NAN], [0, 1], [0, NAN], [0, 0], [NAN, 1], [NAN, 1]])
     weights = target_weights(labels, ("A", "B"), "fold 0")

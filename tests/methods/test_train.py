@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from toy_study import DIM, RECIPE, FeatureStore, TileStore, feature_store, study
 from tapfm_eval.backbones.encoder import TileEncoder
 from tapfm_eval.cohort.patients import mean_logit
 from tapfm_eval.errors import SplitError, StudyError
+from tapfm_eval.methods import train
 from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.aggregator import Aggregator, SlideOutput
+from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import target_weights
 from tapfm_eval.methods.model import SlideModel, build_aggregator, inference_draws, slide_logits
 from tapfm_eval.methods.precision import LossScaler
@@ -299,6 +302,35 @@ def test_a_loss_that_is_no_number_stops_the_unit_before_it_spoils_the_weights() 
     assert "epoch 1 at slide P007-0" in str(error.value)
     assert "Lower the learning rate" in str(error.value)
     assert all(torch.isfinite(p).all() for p in model.aggregator.parameters())
+
+
+def test_a_gradient_that_is_no_number_stops_the_unit_and_keeps_the_weights_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root of zero, a division by a spread of none: the loss says nothing of it, and one step would spoil all."""
+    data = toy_data()
+    store, model, taken = feature_store(data, signal=1.0), frozen_model(), 0
+    real = train.aggregator_gradients
+
+    def spoiled(aggregator: Aggregator, *given: Any) -> Any:
+        nonlocal taken
+        found, taken = real(aggregator, *given), taken + 1
+        if taken == 5:
+            gradient = next(aggregator.parameters()).grad
+            assert gradient is not None
+            gradient.view(-1)[0] = math.nan
+        return found
+
+    monkeypatch.setattr(train, "aggregator_gradients", spoiled)
+    kept = Checkpoints(tmp_path, "key")
+    with pytest.raises(
+        StudyError, match=r"seed 1, fold 0: a gradient is not a number in epoch 1 at slide P.* although"
+    ):
+        train_unit(UNIT, model, RECIPE, data, store, store, lambda _: None, kept)
+    saved = kept.newest(lambda found: found)
+    assert saved is not None
+    assert len(saved.facts["losses"]) == 4  # of the slides before it
+    assert all(tensor.isfinite().all() for tensor in saved.tensors.values())
 
 
 def test_fp16_gradients_that_are_no_numbers_at_any_scale_stop_the_unit() -> None:
