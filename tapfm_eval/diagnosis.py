@@ -107,6 +107,12 @@ def diagnose_blocks(path: Path, arm_id: str, plan: ProbePlan, options: RunOption
 
     with reporter.stage("Finding tissue", len(files)) as advance:
         tiling = tile_slides(files, tile_spec(protocol.tiles), RunFolder(root), options.workers, advance)
+    if tiling.failed:  # fewer patients than asked for would be another diagnosis
+        raise InputError(
+            Problem(f"slide {failure.slide_id}", "tiles of tissue", failure.reason,
+                    "Mend the file, or state a reason in its row's `exclude`.")
+            for failure in tiling.failed
+        )  # fmt: skip
     slides = tuple(
         StudySlide(s.file.slide_id, s.file.patient_id, s.file.cohort, s.file.path, s.file.manifest_mpp, s.grid)
         for s in tiling.slides

@@ -62,6 +62,13 @@ def probe(study: tuple[Path, RunOptions], out: Path, plan: ProbePlan = ProbePlan
     return diagnose_blocks(study[0], "a", plan, replace(study[1], out=out), Reporter(quiet=True))
 
 
+def test_a_slide_that_cannot_be_tiled_is_named(study: tuple[Path, RunOptions], tmp_path: Path) -> None:
+    for i in range(6):
+        (tmp_path / f"s{i}.svs").write_bytes(b"no slide")
+    with pytest.raises(InputError, match=r"slide s[0-9]: expected tiles of tissue, got .*`exclude`"):
+        probe(study, tmp_path / "out")
+
+
 def test_a_probe_of_training_patients_names_the_last_blocks(study: tuple[Path, RunOptions], tmp_path: Path) -> None:
     found = probe(study, tmp_path / "one")
     assert (found.patients, found.tiles_compared, found.drift.depth) == (4, 4 * 4, 3)

@@ -1,7 +1,7 @@
 """The model of one arm: a backbone that may train, an aggregator, and how they are built from the protocol."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tapfm_eval.backbones.encoder import TileEncoder, trainable_state
-from tapfm_eval.errors import SlideError
+from tapfm_eval.errors import SlideError, StudyError
 from tapfm_eval.methods.abmil import Abmil
 from tapfm_eval.methods.aggregator import Aggregator
 from tapfm_eval.methods.clam import Clam
@@ -108,6 +108,24 @@ def inference_draws(slides: Sequence[StudySlide], recipe: Recipe, ranks: Ranks |
     for slide in slides:
         chunks = all_tiles(slide, recipe.micro_batch)
         yield from chunks if ranks is None else chunks[ranks.share(len(chunks))]
+
+
+@contextmanager
+def told_of_memory(model: SlideModel, what: str, recipe: Recipe) -> Iterator[None]:
+    """Makes memory that ran out in `what` a message; between processes that share bags, `Ranks` says it to all.
+
+    Raises:
+        StudyError: It ran out.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        if model.ranks is not None:
+            raise
+        raise StudyError(
+            f"{what}: the memory of {model.device} ran out, {recipe.micro_batch} tiles at a time. End other processes "
+            "on the GPU, or state a smaller `micro_batch` under `training:`. The same command resumes."
+        ) from None
 
 
 def encode_slides(

@@ -20,7 +20,7 @@ from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
 from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
 from tapfm_eval.methods.memory import PeakMemory
-from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits
+from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits, told_of_memory
 from tapfm_eval.methods.randomness import depth_keep
 from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe
@@ -298,7 +298,8 @@ def _validate_epoch(
     """Raw logits of the slides of the epoch that are still to be validated."""
     for slide in data.validation:
         if slide.slide_id not in state.validated:
-            found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None))
+            with told_of_memory(model, f"{unit}, validation slide {slide.slide_id}", recipe):
+                found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None))
             logits = found[slide.slide_id]
             if not np.isfinite(logits).all():
                 where = f"validation slide {slide.slide_id} are not numbers after epoch {state.epoch}"

@@ -32,7 +32,14 @@ from tapfm_eval.methods.adaptation import adapt_encoder
 from tapfm_eval.methods.attention_store import TileAttention, attention_path, write_attention
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace, Saved, check_hash, write_tensors
 from tapfm_eval.methods.losses import target_weights
-from tapfm_eval.methods.model import SlideModel, build_aggregator, encode_slides, inference_draws, slide_logits
+from tapfm_eval.methods.model import (
+    SlideModel,
+    build_aggregator,
+    encode_slides,
+    inference_draws,
+    slide_logits,
+    told_of_memory,
+)
 from tapfm_eval.methods.ranks import LostRankError, Ranks
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.methods.sharded import SharedBags, SharedCheckpoints
@@ -200,7 +207,8 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
     source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None, held)
     with SteadyBags(source, lambda start: islice(inference_draws(todo, recipe), start, None), advance) as bags:
         for slide in todo:
-            stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
+            with told_of_memory(model, f"embedding with {backbone}, slide {slide.slide_id}", recipe):
+                stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
             path = features_path(data.folder.features(backbone, slide.cohort), slide.slide_id)
             write_features(path, slide.slide_id, card, stored, slide.grid)
             advance(1)
@@ -439,7 +447,9 @@ def _predicted(
     with SteadyBags(source, lambda start: islice(inference_draws(left, recipe), start, None), advance) as bags:
         try:
             for slide in left:
-                found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None, on_tiles))
+                predict = partial(slide_logits, model, bags, (slide,), recipe, lambda _: None, on_tiles)
+                with told_of_memory(model, f"{unit}, slide {slide.slide_id}", recipe):
+                    found = bags.steadily(predict)
                 if not np.isfinite(found[slide.slide_id]).all():
                     raise StudyError(f"{unit}: the logits of slide {slide.slide_id} are not numbers.")
                 raw |= found

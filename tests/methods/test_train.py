@@ -356,6 +356,29 @@ def test_validation_logits_that_are_no_numbers_stop_the_unit() -> None:
         train_unit(UNIT, frozen_model(), RECIPE, swapped, good, Broken(good.z, good.a), lambda _: None)
 
 
+class Greedy(FeatureStore):
+    """A store one of whose slides is too large for the device."""
+
+    def bags(self, draws: Iterable[Draw]) -> Iterator[FeatureBag]:
+        for bag in super().bags(draws):
+            if bag.draw.slide_id == "P007-0":
+                raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+            yield bag
+
+
+def test_memory_that_runs_out_over_a_validation_slide_is_said_and_the_epoch_kept(tmp_path: Path) -> None:
+    data = toy_data(20, 20)
+    swapped = replace(data, train=data.validation, validation=data.train)
+    good, kept = feature_store(data, signal=1.0), Checkpoints(tmp_path, "key")
+    with pytest.raises(
+        StudyError, match=r"validation slide P007-0: the memory of cpu ran out, .* smaller `micro_batch`"
+    ):
+        train_unit(UNIT, frozen_model(), RECIPE, swapped, good, Greedy(good.z, good.a), lambda _: None, kept)
+    saved = kept.newest(lambda found: found)
+    assert saved is not None
+    assert len(saved.facts["losses"]) == swapped.steps
+
+
 def test_only_targets_with_enough_patients_of_each_class_select() -> None:
     data = toy_data(targets=3)
     patients = sorted({slide.patient_id for slide in data.validation})
