@@ -28,6 +28,7 @@ from tapfm_eval.errors import (
     TapfmEvalError,
     UnreadableSlideError,
 )
+from tapfm_eval.methods.precision import autocast_dtype
 
 PATIENCE = timedelta(minutes=30)  # with the others within a training, where all are at the same slide
 _BETWEEN = timedelta(days=365)  # the leader may tile, embed or predict for days between two trainings
@@ -311,6 +312,15 @@ def rank_device(wanted: str | None) -> torch.device:
     return torch.device("cuda", here)
 
 
+def _computes(device: torch.device) -> dict[str, str]:
+    """What decides a process's numbers: float16 alone has its gradients scaled, and sums of both kinds are of neither.
+
+    GPUs of one kind round alike as well: weights are told once, and from there each process steps on its own.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "arithmetic": str(autocast_dtype(device) or torch.float32).removeprefix("torch.")}
+
+
 @contextlib.contextmanager
 def joined_ranks(wanted: str | None, facts: Mapping[str, str]) -> Iterator[Ranks]:
     """Joins the processes that torchrun started, until left.
@@ -320,7 +330,7 @@ def joined_ranks(wanted: str | None, facts: Mapping[str, str]) -> Iterator[Ranks
         facts: What must be the same in all of them.
 
     Raises:
-        InputError: A machine has too few GPUs, one has GPUs and another none, or the facts differ; in every process.
+        InputError: A machine has too few GPUs, devices are of different kinds, or the facts differ; in every process.
     """
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
@@ -334,10 +344,11 @@ def joined_ranks(wanted: str | None, facts: Mapping[str, str]) -> Iterator[Ranks
         except InputError as error:  # told to all before anybody waits for this one
             refusal = error
         ranks.agree(refusal)
-        remedy = "Start the same on every machine: --device cpu or with a GPU a process, and one installation."
-        ranks.check_alike({"device": device.type, **facts}, remedy)
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        remedy = "Start the same on every machine: --device cpu, or GPUs of one kind, and one installation."
+        ranks.check_alike({**_computes(device), **facts}, remedy)
+        if device.type == "cuda":
             tensors: Any = dist.new_group(backend="nccl", timeout=PATIENCE)
             ranks = replace(ranks, tensors=tensors, device=device)
         yield ranks

@@ -4,9 +4,10 @@ argv: a folder, and the case. Rank 0 writes the trained weights and history ther
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from ranks_of_one_bag import encoder_of
 from safetensors.torch import save_file
 from toy_study import RECIPE, TileStore, toy_data
 
-from tapfm_eval.errors import PausedError, Problem, TapfmEvalError, UnreadableSlideError
+from tapfm_eval.errors import InputError, PausedError, Problem, TapfmEvalError, UnreadableSlideError
+from tapfm_eval.methods import ranks as ranks_module
 from tapfm_eval.methods import steady
 from tapfm_eval.methods.checkpoint import Checkpoints, Pace
 from tapfm_eval.methods.model import SlideModel
@@ -96,6 +98,17 @@ def write(folder: Path, trained: Trained) -> None:
     (folder / "history.json").write_text(json.dumps([trained.selected_epoch, rows]))
 
 
+def join(case: str, open_: ExitStack) -> Ranks:
+    rank = os.environ["RANK"]
+    if case == "unlike arithmetic" and rank == "1":  # an older GPU, whose gradients are scaled
+        ranks_module.autocast_dtype = lambda _: torch.float16
+    try:
+        return open_.enter_context(joined_ranks("cpu", {}))
+    except InputError as error:
+        print(f"rank {rank}, {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+
+
 def main() -> None:
     folder, case = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
@@ -103,7 +116,8 @@ def main() -> None:
     if not started_by_torchrun():
         write(folder, train(folder, None, case))
         return
-    with joined_ranks("cpu", {}) as ranks:
+    with ExitStack() as open_:
+        ranks = join(case, open_)
         if case == "stopped":
             for stop_after in (3, 9, 12):
                 with suppress(PausedError):

@@ -41,6 +41,16 @@ def test_a_training_over_ranks_equals_that_of_one_process(case: str, world: int,
         np.testing.assert_allclose(tensor, alone[name], atol=1e-8, err_msg=name)
 
 
+def test_processes_that_would_sum_unlike_gradients_are_refused(tmp_path: Path) -> None:
+    """A GPU without bf16 scales its gradients by 65536 and one with it does not: their sum is of neither."""
+    done = run(tmp_path / "ranks", "unlike arithmetic", 2)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rank ")]
+    assert lines, done.stderr[-3000:]
+    said = "InputError: torchrun, arithmetic: expected the same in every process, got float32 on "
+    assert all(said in line and "; float16 on " in line and "GPUs of one kind" in line for line in lines), lines
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "said"),
