@@ -1,5 +1,6 @@
 """Where a run came from: versions, hashes, machine and command, as sections of names and values."""
 
+import hashlib
 import platform
 import socket
 import subprocess
@@ -29,6 +30,18 @@ def software() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = ABSENT
     return found
+
+
+def shared_software() -> dict[str, str]:
+    """What machines that take part in one run must have alike: packages that decide numbers, and this suite's source.
+
+    The source counts by its content: a node may have it without git, or at the same commit with other changes.
+    """
+    versions = {name: version for name, version in software().items() if name != "system"}
+    here, whole = Path(__file__).resolve().parent, hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        whole.update(f"{path.relative_to(here).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return {**versions, "source of tapfm-eval": f"sha256 {whole.hexdigest()[:12]}"}
 
 
 def source_commit() -> str:

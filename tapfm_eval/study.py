@@ -1,7 +1,6 @@
 """Runs a protocol stage by stage; with the CLI the only module that knows all stages."""
 
 import contextlib
-import platform
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapfm_eval import __version__
 from tapfm_eval.audit.audit import audit_protocol
 from tapfm_eval.audit.findings import KINDS, Finding, audit_content, standing_errors
 from tapfm_eval.backbones.cards import CARDS
@@ -34,7 +32,7 @@ from tapfm_eval.preparation import (
 )
 from tapfm_eval.progress import Reporter
 from tapfm_eval.protocol.load import protocol_yaml, read_protocol
-from tapfm_eval.provenance import environment, environments, provenance
+from tapfm_eval.provenance import environment, environments, provenance, shared_software
 from tapfm_eval.results import RehearsalCheck
 from tapfm_eval.rundir import (
     RunFolder,
@@ -129,17 +127,12 @@ def _absolute(options: RunOptions) -> RunOptions:
 
 def _join(options: RunOptions, open_: contextlib.ExitStack) -> "tuple[RunOptions, Ranks]":
     """Joins the processes that torchrun has started; each has a device of its own."""
-    import torch
-
     from tapfm_eval.methods.ranks import joined_ranks
 
     if options.executor != "local":
         remedy = "Leave out one of the two: Ray starts its own processes."
         raise InputError(Problem("--executor", "local under torchrun", options.executor, remedy))
-    facts = {
-        "version": f"tapfm-eval {__version__}, Python {platform.python_version()}, torch {torch.__version__}",
-        "folder of runs": str(options.out.absolute()),
-    }
+    facts = {**shared_software(), "folder of runs": str(options.out.absolute())}
     ranks = open_.enter_context(joined_ranks(options.device, facts))
     return replace(options, device=str(ranks.device)), ranks
 

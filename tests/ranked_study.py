@@ -6,13 +6,14 @@ FAULT is what is wrong in the second process.
 import os
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 from small_study import brief_options, know_tiny
 
-from tapfm_eval import study
+from tapfm_eval import provenance, study
 from tapfm_eval.errors import BackboneError, Problem, TapfmEvalError
 from tapfm_eval.progress import Reporter
 
@@ -29,7 +30,10 @@ def broken(fault: str) -> None:
     elif fault == "weights":
         units.weights_hashes = lambda cards, weights: {"tiny": "0" * 64}
     elif fault == "version":
-        study.__version__ = "0.0.9"
+        provenance.__version__ = "0.0.9"
+    elif fault == "torch":
+        version = metadata.version
+        metadata.version = lambda name: "1.0.0" if name == "torch" else version(name)
     elif fault == "folder":  # a path of the same name on a disk of its own
         real = Path.is_file
         Path.is_file = lambda self: "seen-by-all" not in self.name and real(self)

@@ -70,7 +70,8 @@ def test_what_is_wrong_in_a_process_that_does_not_lead_is_said_by_the_one_that_d
     ("device", "fault", "said"),
     [
         ("cuda", "gpus", "expected 2 GPUs on this machine, got 1. Start at most 1 processes"),
-        ("cpu", "version", "torchrun, version: expected the same in every process, got tapfm-eval"),
+        ("cpu", "version", "torchrun, tapfm-eval: expected the same in every process, got 0."),
+        ("cpu", "torch", "; 1.0.0 on "),
     ],
 )
 def test_a_machine_that_cannot_take_part_ends_all_at_once(device: str, fault: str, said: str, tmp_path: Path) -> None:

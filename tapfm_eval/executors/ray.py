@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from tapfm_eval import __version__
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
 from tapfm_eval.executors.sight import Needed, NodeSight, look_around
 from tapfm_eval.executors.work import Failure, Work, failed_study, log_path, usable_cores
@@ -161,7 +162,7 @@ class RayExecutor:
                 )
             except ray.exceptions.RayError as error:
                 got = " ".join(str(error).split())[:300]
-                remedy = f"Install tapfm-eval {needed.here.version} in the Python that `ray start` runs under there."
+                remedy = f"Install tapfm-eval {__version__} in the Python that `ray start` runs under there."
                 problems.append(Problem(f"Ray node {name}", "a worker that starts", got, remedy))
             else:
                 problems += needed.problems(name, sight)

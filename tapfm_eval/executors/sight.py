@@ -1,14 +1,13 @@
 """What each machine of a cluster sees of a run, and what is wrong with that; knows nothing of Ray."""
 
 import os
-import platform
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tapfm_eval import __version__
 from tapfm_eval.errors import Problem
+from tapfm_eval.provenance import ABSENT, shared_software
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +17,7 @@ class NodeSight:
     host: str
     mark: str  # what it read from the file that the run put down; empty where it sees none
     unwritable: str  # why it cannot write beside that file; empty where it can, or sees none
-    version: str  # of this suite
-    python: str
+    software: Mapping[str, str]  # versions of all that decides numbers, and the content of this suite's source
     missing: tuple[str, ...]  # of the paths asked for
 
 
@@ -30,7 +28,7 @@ class Needed:
     folder: Path  # of the run
     mark: Path  # a file in it that nobody else could have put down
     paths: tuple[Path, ...]  # slides, weights, stored embeddings
-    here: NodeSight  # what the machine sees that leads the run
+    here: NodeSight = field(compare=False)  # what the machine sees that leads the run; the mark stands for it
 
     def problems(self, node: str, sight: NodeSight) -> list[Problem]:
         """What keeps the machine that sees this from taking part; `node` is Ray's name for it."""
@@ -48,7 +46,7 @@ def look_around(mark: Path, paths: Sequence[Path]) -> NodeSight:
     except OSError as error:
         unwritable = (error.strerror or str(error)) if seen else ""
     missing = tuple(str(path) for path in paths if not path.exists())
-    return NodeSight(socket.gethostname(), seen, unwritable, __version__, platform.python_version(), missing)
+    return NodeSight(socket.gethostname(), seen, unwritable, shared_software(), missing)
 
 
 def sight_problems(where: str, sight: NodeSight, here: NodeSight, folder: Path) -> list[Problem]:
@@ -72,9 +70,10 @@ def sight_problems(where: str, sight: NodeSight, here: NodeSight, folder: Path) 
                     "Start Ray there as the user who owns the folder, and have the share mounted for writing.")
         )  # fmt: skip
     problems += [Problem(where, path, "nothing there", "Mount it there under the same path.") for path in sight.missing]
-    if (sight.version, sight.python) != (here.version, here.python):
-        problems.append(
-            Problem(where, f"tapfm-eval {here.version} under Python {here.python}",
-                    f"{sight.version} under {sight.python}", "Install the same on every machine.")
-        )  # fmt: skip
+    problems += [
+        Problem(where, f"{name} {version} as on {here.host}", sight.software.get(name, ABSENT),
+                "Install the same on every machine.")
+        for name, version in here.software.items()
+        if sight.software.get(name) != version
+    ]  # fmt: skip
     return problems

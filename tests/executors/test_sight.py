@@ -8,7 +8,8 @@ import pytest
 
 from tapfm_eval.executors.sight import NodeSight, look_around, sight_problems
 
-HERE = NodeSight("head", "mark", "", "0.1.0", "3.11.7", ())
+SOFTWARE = {"tapfm-eval": "0.1.0", "python": "3.11.7", "timm": "1.0.22", "source of tapfm-eval": "sha256 0123456789ab"}
+HERE = NodeSight("head", "mark", "", SOFTWARE, ())
 
 
 def said(sight: NodeSight) -> list[str]:
@@ -31,12 +32,18 @@ def test_a_share_that_cannot_be_written_is_named() -> None:
     assert "rights to write to the run folder /study/run, got Permission denied" in problem
 
 
-def test_another_version_or_python_is_named_and_so_is_everything_else_at_once() -> None:
-    (problem,) = said(replace(HERE, version="0.0.9"))
-    assert "expected tapfm-eval 0.1.0 under Python 3.11.7, got 0.0.9 under 3.11.7" in problem
-    problems = said(NodeSight("worker", "", "", "0.1.0", "3.12.1", ("/slides", "/weights")))
+@pytest.mark.parametrize(("name", "other"), [("timm", "1.0.9"), ("source of tapfm-eval", "sha256 ba9876543210")])
+def test_what_decides_numbers_and_is_another_is_named(name: str, other: str) -> None:
+    """Two nodes of other packages, or of other commits of one version, would mix their units in one study."""
+    (problem,) = said(replace(HERE, software={**SOFTWARE, name: other}))
+    assert f"expected {name} {SOFTWARE[name]} as on head, got {other}. Install the same on every machine." in problem
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    software = {name: version for name, version in SOFTWARE.items() if name != "timm"}
+    problems = said(NodeSight("worker", "", "", {**software, "python": "3.12.1"}, ("/slides", "/weights")))
     assert [text.split(", got ")[1].split(".")[0] for text in problems] == [
-        "none", "nothing there", "nothing there", "0",
+        "none", "nothing there", "nothing there", "3", "not installed",
     ]  # fmt: skip
 
 
