@@ -16,6 +16,7 @@ from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import InputError, Problem, RunError, StudyError, TapfmEvalError
 from tapfm_eval.executors.local import LocalExecutor
 from tapfm_eval.executors.ray import RayExecutor, check_installed
+from tapfm_eval.executors.sight import Place
 from tapfm_eval.executors.work import Executor, Work, usable_cores
 from tapfm_eval.locks import Holder, Lock, take_in_turn
 from tapfm_eval.methods.recipe import resolve_recipe
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 BODIES = "tapfm_eval.stages.bodies"
 TILING = "tapfm_eval.stages.tiling"
+_SLIDES_LOOKED_FOR = 5  # of each cohort on every machine; one that is there will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ def _execute(
     protocol, folder = prepared.protocol, prepared.folder
     device = _device(options, ray)
     if ray is not None:  # first, as weights take minutes to read
-        ray.check_sight(folder.root, sorted({*_slide_folders(prepared), *options.weights.values()}))
+        ray.check_sight(folder.root, _places(prepared, options))
     if _runs_backbones(prepared):
         check_weights(prepared.cards, options.weights, protocol.seeds[0])
     weights = _weights(prepared, options)
@@ -285,8 +287,10 @@ def _execute(
     return RunOutcome(folder.root, report, checks)
 
 
-def _slide_folders(prepared: Prepared) -> set[Path]:
-    return {search.root for search in prepared.searches if search.root is not None}
+def _places(prepared: Prepared, options: RunOptions) -> list[Place]:
+    """What every machine must see: weights, and slides, as the mount point of a share that is away is a folder too."""
+    slides = [tuple(file.path for file in search.files[:_SLIDES_LOOKED_FOR]) for search in prepared.searches]
+    return [*filter(None, slides), *((path,) for path in sorted(options.weights.values()))]
 
 
 def _runs_backbones(prepared: Prepared) -> bool:
@@ -436,7 +440,7 @@ def _tile(run: _Run, ray: RayExecutor | None) -> Tiling:
         files = [f for search in run.prepared.searches for f in search.files if (f.cohort, f.slide_id) not in gone]
         if ray is not None:
             if folder.all_features.is_symlink():
-                ray.check_sight(folder.root, [folder.all_features.readlink()])
+                ray.check_sight(folder.root, [(folder.all_features.readlink(),)])
             graph = tile_graph(files, run.folder, run.prepared.hashes)
             work = Work(f"{TILING}:tile_one", f"{TILING}:is_tiled", (spec, run.folder), run.folder)
             ray.run(graph.left(partial(is_tiled, (spec, run.folder))), work, run.reporter)

@@ -23,7 +23,7 @@ from typing import Any
 
 from tapfm_eval import __version__
 from tapfm_eval.errors import InputError, PausedError, Problem, RunError
-from tapfm_eval.executors.sight import Needed, NodeSight, look_around
+from tapfm_eval.executors.sight import Needed, NodeSight, Place, look_around
 from tapfm_eval.executors.work import Failure, Work, failed_study, log_path, usable_cores
 from tapfm_eval.locks import Holder
 from tapfm_eval.progress import Advance, Reporter, skip
@@ -129,8 +129,8 @@ class RayExecutor:
         """Whether any machine has a GPU."""
         return any(machine.get("GPU") for machine in self.machines())
 
-    def check_sight(self, folder: Path, paths: Sequence[Path] = ()) -> None:
-        """Makes sure that every machine sees and may write the run folder, sees the rest, and runs this version.
+    def check_sight(self, folder: Path, places: Sequence[Place] = ()) -> None:
+        """Makes sure that every machine sees and may write the run folder, sees the rest, and runs the same software.
 
         Raises:
             RunError: One does not; lists all that is wrong.
@@ -142,15 +142,15 @@ class RayExecutor:
         mark = folder / "locks" / f"seen-by-all-{text}"  # of this process alone: others may run the same study
         write_text(mark, text)
         self._open.callback(mark.unlink, missing_ok=True)
-        before = self._needed.paths if self._needed is not None else ()
-        needed = Needed(folder, mark, tuple(dict.fromkeys([*before, *paths])), look_around(mark, paths))
+        before = self._needed.places if self._needed is not None else ()
+        needed = Needed(folder, mark, tuple(dict.fromkeys([*before, *places])), look_around(mark, places))
         remote: Any = ray.remote(num_cpus=0)(look_around)
         asked = {}
         for node in ray.nodes():
             if node["Alive"]:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 name = f"{node['NodeManagerAddress']}, {node['NodeID'][:8]}"  # an address may have several nodes
-                asked[name] = remote.options(scheduling_strategy=there).remote(mark, needed.paths)
+                asked[name] = remote.options(scheduling_strategy=there).remote(mark, needed.places)
         problems: list[Problem] = []
         for name, reference in asked.items():
             try:

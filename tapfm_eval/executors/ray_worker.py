@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError
 
 from tapfm_eval.errors import PausedError, Problem, TapfmEvalError
-from tapfm_eval.executors.sight import Needed, look_around
+from tapfm_eval.executors.sight import Needed
 from tapfm_eval.executors.work import HeldError, Work, do_unit, log_path
 from tapfm_eval.stages.graph import WorkUnit
 
@@ -98,8 +98,7 @@ def perform(work: Work, units: Sequence[WorkUnit], board: Any, needed: Needed | 
 @lru_cache
 def _lacking(needed: Needed) -> tuple[Problem, ...]:
     """What this machine lacks; asked once a process, since a machine may join when the others have been looked at."""
-    node = ray.get_runtime_context().get_node_id()[:8]
-    return tuple(needed.problems(node, look_around(needed.mark, needed.paths)))
+    return tuple(needed.lacking(ray.get_runtime_context().get_node_id()[:8]))
 
 
 def _word(board: Any, name: str, done: int, skipped: int) -> bool:

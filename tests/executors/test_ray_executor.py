@@ -137,9 +137,9 @@ with RayExecutor(Path({str(tmp_path)!r}), cpus=1):
 
 
 def test_every_machine_must_see_the_slides(executor: RayExecutor, tmp_path: Path) -> None:
-    executor.check_sight(tmp_path, [tmp_path])
+    executor.check_sight(tmp_path, [(tmp_path,)])
     with pytest.raises(RunError, match="expected /nowhere/slides, got nothing there"):
-        executor.check_sight(tmp_path, [Path("/nowhere/slides")])
+        executor.check_sight(tmp_path, [(Path("/nowhere/slides"),)])
 
 
 def test_a_machine_that_joins_later_and_sees_no_run_folder_does_nothing_there(

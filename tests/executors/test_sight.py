@@ -1,15 +1,17 @@
 """What every machine of a cluster must see before a run starts there; without Ray."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tapfm_eval.executors.sight import NodeSight, look_around, sight_problems
+from tapfm_eval.executors import sight as sight_module
+from tapfm_eval.executors.sight import Needed, NodeSight, look_around, sight_problems
 
 SOFTWARE = {"tapfm-eval": "0.1.0", "python": "3.11.7", "timm": "1.0.22", "source of tapfm-eval": "sha256 0123456789ab"}
-HERE = NodeSight("head", "mark", "", SOFTWARE, ())
+HERE = NodeSight("head", "mark", "", SOFTWARE, {})
 
 
 def said(sight: NodeSight) -> list[str]:
@@ -41,9 +43,10 @@ def test_what_decides_numbers_and_is_another_is_named(name: str, other: str) -> 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     software = {name: version for name, version in SOFTWARE.items() if name != "timm"}
-    problems = said(NodeSight("worker", "", "", {**software, "python": "3.12.1"}, ("/slides", "/weights")))
+    missing = {"/slides": "nothing there", "/weights": "Stale file handle"}
+    problems = said(NodeSight("worker", "", "", {**software, "python": "3.12.1"}, missing))
     assert [text.split(", got ")[1].split(".")[0] for text in problems] == [
-        "none", "nothing there", "nothing there", "3", "not installed",
+        "none", "nothing there", "Stale file handle", "3", "not installed",
     ]  # fmt: skip
 
 
@@ -51,8 +54,10 @@ def test_a_machine_tells_what_it_sees(tmp_path: Path, monkeypatch: pytest.Monkey
     mark = tmp_path / "locks" / "seen-by-all"
     mark.parent.mkdir()
     mark.write_text("abc", encoding="utf-8")
-    sight = look_around(mark, [tmp_path, tmp_path / "slides"])
-    assert (sight.mark, sight.unwritable, sight.missing) == ("abc", "", (str(tmp_path / "slides"),))
+    slides = tmp_path / "slides"
+    sight = look_around(mark, [(tmp_path,), (slides,), (slides / "a.svs", slides / "b.svs"), (slides / "c.svs", mark)])
+    missing = {str(slides): "nothing there", f"{slides / 'a.svs'}, or one of 1 more": "nothing there"}
+    assert (sight.mark, sight.unwritable, sight.missing) == ("abc", "", missing)
     assert [path.name for path in mark.parent.iterdir()] == ["seen-by-all"]
     # a path that is not absolute is another one where Ray was started from another folder
     elsewhere = tmp_path / "elsewhere"
@@ -61,6 +66,44 @@ def test_a_machine_tells_what_it_sees(tmp_path: Path, monkeypatch: pytest.Monkey
     assert look_around(Path("locks/seen-by-all"), []).mark == "abc"
     monkeypatch.chdir(elsewhere)
     assert look_around(Path("locks/seen-by-all"), []).mark == ""
+
+
+def test_a_share_that_does_not_answer_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, the error went up and was taken for a suite that is not installed there."""
+
+    stat = Path.stat
+
+    def stale(self: Path, **how: bool) -> os.stat_result:
+        if self.name == "a.svs":
+            raise OSError(errno.ESTALE, "Stale file handle", str(self))
+        return stat(self, **how)
+
+    monkeypatch.setattr(Path, "stat", stale)
+    sight = look_around(tmp_path / "mark", [(Path("/slides/a.svs"),)])
+    assert sight.missing == {"/slides/a.svs": "Stale file handle"}
+    assert "Ray node 10.0.0.2 (worker): expected /slides/a.svs, got Stale file handle." in "\n".join(said(sight))
+
+
+@pytest.mark.parametrize(("away", "problems"), [(2, 0), (100, 1)])
+def test_a_share_is_looked_for_again_before_a_machine_counts_as_unfit(
+    away: int, problems: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failed look of one process used to end the run of all machines."""
+    looks = iter(range(1, 100))
+    mark = tmp_path / "seen-by-all"
+    mark.write_text("abc", encoding="utf-8")
+    needed = Needed(tmp_path, mark, (), look_around(mark, []))
+    read = Path.read_text
+
+    def unsteady(self: Path, encoding: str) -> str:
+        if self == mark and next(looks) <= away:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, encoding=encoding)
+
+    monkeypatch.setattr(sight_module, "LOOK_AGAIN_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(Path, "read_text", unsteady)
+    assert len(needed.lacking("0123")) == problems
+    assert next(looks) == 1 + (3 if problems == 0 else 4)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
