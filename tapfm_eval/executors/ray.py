@@ -7,9 +7,11 @@ so a lost worker, a lost machine or a lost driver costs what was not yet written
 import contextlib
 import heapq
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,12 +99,14 @@ class RayExecutor:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
         if self._address is None:
             # `local`, or Ray would look for a cluster that somebody else has started here, or once had
-            ray.init("local", num_cpus=self._cpus or usable_cores(), _node_ip_address="127.0.0.1",
-                     include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)  # fmt: skip
+            with _own_sigterm():
+                ray.init("local", num_cpus=self._cpus or usable_cores(), _node_ip_address="127.0.0.1",
+                         include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)  # fmt: skip
             return self
         try:
             _check_reachable(self._address)
-            ray.init(address=self._address, **quiet)
+            with _own_sigterm():
+                ray.init(address=self._address, **quiet)
         except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
             self._open.close()
             raise InputError(
@@ -198,6 +202,17 @@ class RayExecutor:
             self.check_means(graph)
             _Session(graph, work, reporter, self.machines, self._needed).run()
         return {}
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps this process's answer to SIGTERM: `ray.init` sets one that ends it at once, without any checkpoint."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_reachable(address: str) -> None:

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_study import brief_options, know_tiny
 
 from tapfm_eval import study
+from tapfm_eval.errors import TapfmEvalError
 from tapfm_eval.progress import Reporter
 
 if __name__ == "__main__":
@@ -17,4 +18,8 @@ if __name__ == "__main__":
     executor = "local" if sys.argv[3:] == ["local"] else "ray"
     address = sys.argv[3] if executor == "ray" and len(sys.argv) > 3 else None
     options = replace(brief_options(folder), out=folder / out, executor=executor, address=address)
-    print(study.run_protocol(folder / "brief.yaml", options, Reporter()).folder)
+    try:
+        print(study.run_protocol(folder / "brief.yaml", options, Reporter()).folder)
+    except TapfmEvalError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

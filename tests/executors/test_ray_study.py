@@ -72,15 +72,16 @@ def test_a_killed_worker_changes_no_byte(folder: Path) -> None:
     assert results(folder, "killed") == results(folder, "local")
 
 
-def test_a_stopped_run_resumes_under_ray_and_locally(folder: Path) -> None:
-    run = start(folder, "stopped")
-    wait_for(run, lambda: list(folder.glob("stopped/*/*/arms/tapfm/*/*/checkpoints/*.json")))
-    run.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_resumes_under_ray_and_locally(number: signal.Signals, folder: Path) -> None:
+    run = start(folder, number.name)
+    wait_for(run, lambda: list(folder.glob(f"{number.name}/*/*/arms/tapfm/*/*/checkpoints/*.json")))
+    run.send_signal(number)
     _, said = run.communicate(timeout=600)
-    assert run.returncode != 0
-    assert "SIGINT came" in said
-    finish(start(folder, "stopped", "local"))
-    assert results(folder, "stopped") == results(folder, "local")
+    assert run.returncode == 75, said
+    assert f"{number.name} came" in said
+    finish(start(folder, number.name, "local"))
+    assert results(folder, number.name) == results(folder, "local")
 
 
 def test_two_nodes_do_one_study_and_one_that_goes_loses_nothing(folder: Path) -> None:
