@@ -1,11 +1,13 @@
 """A study under Ray gives the bytes of a local one, whoever is killed meanwhile: `make test-ray`."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,24 +54,36 @@ def results(folder: Path, out: str) -> dict[str, bytes]:
     return {name: (run / name).read_bytes() for name in RESULTS}
 
 
-def trainers() -> Iterator[int]:
-    """Processes of Ray that are training."""
+def trainers() -> dict[int, str]:
+    """Processes of Ray that are training, each with its arm, seed and fold as a path."""
+    found = {}
     for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if place.read_bytes().startswith(b"ray::train/"):
-                yield int(place.parent.name)
-        except OSError:  # it ended meanwhile
-            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            title = place.read_bytes().rstrip(b"\0 ").decode(errors="replace")
+            if title.startswith("ray::train/"):
+                found[int(place.parent.name)] = title.removeprefix("ray::train/")
+    return found
 
 
-def test_a_killed_worker_changes_no_byte(folder: Path) -> None:
+def test_a_killed_worker_changes_no_byte_and_its_unit_goes_on_from_a_checkpoint(folder: Path) -> None:
     run = start(folder, "killed")
-    checkpoints = "killed/*/*/arms/tapfm/*/*/checkpoints/*.json"
-    wait_for(run, lambda: list(folder.glob(checkpoints)) and list(trainers()))
-    for trainer in trainers():
+
+    def under_way() -> dict[int, str]:
+        checkpoint = "killed/*/*/arms/{}/checkpoints/*.json"
+        return {number: unit for number, unit in trainers().items() if list(folder.glob(checkpoint.format(unit)))}
+
+    wait_for(run, under_way)
+    killed = under_way()
+    for trainer in killed:
         os.kill(trainer, signal.SIGKILL)
     assert "the worker was lost" in finish(run)
     assert results(folder, "killed") == results(folder, "local")
+    assert killed
+    for unit in killed.values():
+        (selection,) = folder.glob(f"killed/*/*/arms/{unit}/selection.json")
+        first, second = (session["from"] for session in json.loads(selection.read_text())["sessions"])
+        assert first == "epoch 1, 0 slides trained on and 0 validated"
+        assert second != first
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -93,7 +107,7 @@ def test_two_nodes_do_one_study_and_one_that_goes_loses_nothing(folder: Path) ->
     assert cluster.stdout is not None
     try:
         run = start(folder, "nodes", cluster.stdout.readline().strip())
-        wait_for(run, lambda: len(list(trainers())) == 2)  # a node has one CPU, so each trains
+        wait_for(run, lambda: len(trainers()) == 2)  # a node has one CPU, so each trains
         cluster.stdin.write("\n")
         cluster.stdin.flush()
         assert cluster.stdout.readline() == "killed\n"
