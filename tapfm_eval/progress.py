@@ -48,9 +48,32 @@ class Advance:
             self._skipped(count)
 
 
+class Once:
+    """Tells a stage of each step of one unit once, though the unit may begin again, from where it was kept."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+        self._position = self._told = 0
+
+    def __call__(self, count: int) -> None:
+        self._position += count
+        self._advance(self._further())
+
+    def skip(self, count: int) -> None:
+        """Tells that the unit goes on behind so many steps."""
+        self._position = count
+        skip(self._advance, self._further())
+
+    def _further(self) -> int:
+        """By how many steps the unit has come further than ever."""
+        further = max(0, self._position - self._told)
+        self._told += further
+        return further
+
+
 def skip(advance: Callable[[int], None], count: int) -> None:
-    """Tells a stage that so many of its items were done in an earlier session."""
-    (advance.skip if isinstance(advance, Advance) else advance)(count)
+    """Tells that so many items were done in an earlier session; what knows no difference counts them as done now."""
+    getattr(advance, "skip", advance)(count)
 
 
 class Reporter:
@@ -83,8 +106,9 @@ class Reporter:
         def skip_over(count: int) -> None:
             nonlocal skipped, started
             skipped += count
-            started = time.monotonic()
-            self.say(f"  {name}: going on from {skipped} of {total}")
+            if not done:  # else other units are under way, and their time counts
+                started = time.monotonic()
+            self.say(f"  {name}: going on from {skipped + done} of {total}")
 
         return Advance(show, skip_over, self._checked)
 

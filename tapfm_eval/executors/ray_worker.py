@@ -73,9 +73,10 @@ class _Told:
             self._send()
 
     def skip(self, count: int) -> None:
-        """Steps that an earlier attempt had done."""
-        self._skipped += count
-        self._send()
+        """Steps that an earlier session had done."""
+        if count:
+            self._skipped += count
+            self._send()
 
     def _send(self) -> None:
         self._last = time.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import Problem, RunError
-from tapfm_eval.progress import Reporter
+from tapfm_eval.progress import Once, Reporter
 from tapfm_eval.provenance import environment
 from tapfm_eval.rundir import LOOKED, PREDICTED, RunFolder, looks_of_others, sha256_file
 from tapfm_eval.stages.failures import Losses, despite_failures, lost_later
@@ -114,7 +114,7 @@ def perform(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> Non
     bodies: dict[str, Callable[[Study, WorkUnit, Advance, Guard], None]] = {
         "features": _embed, "train": _train, "select": _select, "predict": _predict,
     }  # fmt: skip
-    bodies[unit.stage](study, unit, advance, guard)
+    bodies[unit.stage](study, unit, Once(advance), guard)
 
 
 def _embed(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None:

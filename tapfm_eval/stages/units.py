@@ -193,7 +193,7 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
     """
     card = data.cards[backbone]
     todo = [slide for slide in slides if not is_embedded(data, backbone, (slide,))]
-    advance(len(slides) - len(todo))
+    skip(advance, len(slides) - len(todo))
     if not todo:
         return
     arm = next(arm for arm in data.protocol.arms if arm.backbone == backbone and arm.adapt == "frozen")

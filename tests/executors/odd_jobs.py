@@ -10,6 +10,7 @@ from typing import Any
 
 from tapfm_eval.errors import PausedError, StudyError
 from tapfm_eval.executors.work import HeldError
+from tapfm_eval.progress import skip
 from tapfm_eval.stages.graph import WorkUnit
 
 
@@ -40,8 +41,7 @@ def odd_job(shared: Path, unit: WorkUnit, advance: Callable[[int], None], guard:
         raise HeldError("held by process 1 on elsewhere")
     done = shared / (unit.name.replace("/", "_") + ".progress")
     start = int(done.read_text()) if done.is_file() else 0
-    if hasattr(advance, "skip"):
-        advance.skip(start)
+    skip(advance, start)
     for step in range(start, unit.steps):
         if what == "slow":
             time.sleep(0.1)

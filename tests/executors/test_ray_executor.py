@@ -76,7 +76,9 @@ def test_nothing_is_predicted_before_all_is_selected(executor: RayExecutor, tmp_
         assert {f"train_{i}.done" for i in range(4)} | {"select.done"} <= set(seen)
 
 
-def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(executor: RayExecutor, tmp_path: Path) -> None:
+def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(
+    executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     units = [job(f"train/{i}", "slow", steps=30) for i in range(5)]
     reporter = Reporter(quiet=True)
 
@@ -88,7 +90,10 @@ def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(executo
     with pytest.raises(PausedError):
         run(executor, tmp_path, *units, reporter=reporter)
     assert list(tmp_path.glob("*.paused"))
-    run(executor, tmp_path, *units)
+    kept = sum(int(path.read_text()) for path in tmp_path.glob("*.progress"))
+    run(executor, tmp_path, *units, reporter=Reporter())
+    going_on = re.findall(r"^  Training: going on from ([0-9]+) of 150$", capsys.readouterr().err, re.MULTILINE)
+    assert int(going_on[0]) <= kept  # what the first run did counts as kept, not as done in this second
     started = [int(path.read_text().split()[0]) for path in tmp_path.glob("*.done")]
     assert len(started) == 5
     assert max(started) > 0
