@@ -499,15 +499,15 @@ def _graph(run: _Run, data: "StudyData", arms: "Sequence[Arm]", means: Means) ->
 
 def _do(run: _Run, data: "StudyData", graph: Graph, ray: RayExecutor | None) -> Mapping[str, Holder]:
     """Whatever of the graph is not done; returns who holds what other processes are at."""
+    files = tuple(
+        SlideFile(slide.cohort, slide.patient_id, slide.slide_id, slide.path, slide.manifest_mpp)
+        for slide in data.slides
+    )
     study: Study
     if ray is None:
-        study = WholeStudy(data, run.losses, run.reporter)
+        study = WholeStudy(data, files, run.losses, run.reporter)
         executor: Executor = LocalExecutor()
     else:
-        files = tuple(
-            SlideFile(slide.cohort, slide.patient_id, slide.slide_id, slide.path, slide.manifest_mpp)
-            for slide in data.slides
-        )
         study, executor = SentStudy(replace(data, slides=()), files, run.losses, run.threads), ray
     work = Work(f"{BODIES}:perform", f"{BODIES}:is_done", study, run.folder)
     return executor.run(graph.left(partial(is_done, study)), work, run.reporter)

@@ -26,6 +26,11 @@ class Study(Protocol):
     """What all units share."""
 
     @property
+    def files(self) -> tuple[SlideFile, ...]:
+        """All slides."""
+        ...
+
+    @property
     def losses(self) -> Losses:
         """What the study may lose."""
         ...
@@ -44,6 +49,7 @@ class WholeStudy:
     """A study in the memory of the process that runs it."""
 
     whole: "StudyData"
+    files: tuple[SlideFile, ...]
     losses: Losses
     reporter: Reporter
 
@@ -127,7 +133,7 @@ def _embed(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None
         left = data.without(lost_later(data.folder)).slides
         embed_slides(data, unit.arguments["backbone"], [slide for slide in left if slide.slide_id in ids], advance)
 
-    despite_failures(study.losses, data.slides, "embedding", study.say, attempt)
+    despite_failures(study.losses, study.files, "embedding", study.say, attempt)
 
 
 def _train(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None:
@@ -140,7 +146,7 @@ def _train(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None
     def attempt() -> None:
         train_and_save(data.without(lost_later(data.folder)), arm, trained, advance, guard, study.say)
 
-    despite_failures(study.losses, data.slides, "training", study.say, attempt)
+    despite_failures(study.losses, study.files, "training", study.say, attempt)
     data.folder.journal("selected", arm=trained.arm, seed=trained.seed, fold=trained.fold)
 
 
@@ -202,7 +208,7 @@ def _predict(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> No
     def attempt() -> None:
         predict_and_save(data.without(lost_later(data.folder)), arm, trained, advance, guard, study.say)
 
-    despite_failures(study.losses, data.slides, "prediction", study.say, attempt)
+    despite_failures(study.losses, study.files, "prediction", study.say, attempt)
     digest = sha256_file(unit_folder(data, trained) / "predictions.csv")
     data.folder.journal(PREDICTED, unit=str(trained), sha256=digest)
 

@@ -3,17 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tapfm_eval.cohort.flow import Exclusion
+from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import Problem, RunError, SlideError, StudyError, UnreadableSlideError
 from tapfm_eval.locks import take_in_turn
 from tapfm_eval.protocol.schema import Failures
 from tapfm_eval.rundir import RunFolder, write_json
 from tapfm_eval.stages.tiling import allowed_failures
-
-if TYPE_CHECKING:
-    from tapfm_eval.methods.sources import StudySlide
 
 FORMAT = "tapfm-eval/failures/1"
 AT_FIRST = "slides"
@@ -82,7 +79,7 @@ def check_failures(failed: Iterable[Exclusion], losses: Losses) -> None:
             )
 
 
-def record_failure(losses: Losses, slide: "StudySlide", stage: str, error: SlideError) -> Exclusion:
+def record_failure(losses: Losses, slide: SlideFile, stage: str, error: SlideError) -> Exclusion:
     """Writes down that a slide failed with the study under way, if the protocol allows one more; several processes may.
 
     Raises:
@@ -99,7 +96,7 @@ def record_failure(losses: Losses, slide: "StudySlide", stage: str, error: Slide
     return failure
 
 
-def check_storage(slide: "StudySlide", others: "Sequence[StudySlide]") -> None:
+def check_storage(slide: SlideFile, others: Sequence[SlideFile]) -> None:
     """Tells a slide that cannot be read from a storage that is away, for which no slide is to blame.
 
     Raises:
@@ -115,7 +112,7 @@ def check_storage(slide: "StudySlide", others: "Sequence[StudySlide]") -> None:
         )  # fmt: skip
 
 
-def _can_be_read(slide: "StudySlide") -> bool:
+def _can_be_read(slide: SlideFile) -> bool:
     try:
         with slide.path.open("rb") as file:
             return bool(file.read(1))
@@ -124,13 +121,13 @@ def _can_be_read(slide: "StudySlide") -> bool:
 
 
 def despite_failures(
-    losses: Losses, slides: "Sequence[StudySlide]", stage: str, say: Callable[[str], None], work: Callable[[], None]
+    losses: Losses, slides: Sequence[SlideFile], stage: str, say: Callable[[str], None], work: Callable[[], None]
 ) -> None:
     """Does `work`, again without each slide that cannot be read, as long as the protocol allows it.
 
     Args:
         losses: What the study may lose.
-        slides: All of the study.
+        slides: All of the study, whichever this work needs: from the others a storage is known that is away.
         stage: What the work is, for the record: training, prediction.
         say: Told of each slide that is left out.
         work: Leaves out the slides of `lost_later`; raises UnreadableSlideError after its own attempts.
