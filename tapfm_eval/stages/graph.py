@@ -37,7 +37,7 @@ class WorkUnit:
     after: tuple[str, ...] = ()  # names of units that must be done before
     resources: Resources = Resources()
     outputs: tuple[str, ...] = ()  # files in the run folder; the unit is done when all are there
-    hashes: Mapping[str, str] = field(default_factory=dict)  # of all it depends on; the run folder stands for them
+    hashes: Mapping[str, str] = field(default_factory=dict)  # of all it is made from; the run's id stands for them
     arguments: Mapping[str, Any] = field(default_factory=dict)  # plain values for the body
     lock: str | None = None  # of the run folder: who does the unit holds it; None where nobody else would do it
     waits: bool = False  # whoever finds it held waits: it takes minutes, and all that follows needs it
