@@ -222,10 +222,12 @@ def _check_reachable(address: str) -> None:
         OSError: Nobody answers, or the address is none.
     """
     if address == "auto":  # the address that Ray will find: from its environment variable, or its note of a local start
-        note = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
-        address = os.environ.get("RAY_ADDRESS") or _read(note).strip()
-        if not address:
-            raise OSError("no cluster is running here")
+        note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        if address in ("", "auto"):
+            address = _read(note).strip()
+        if not address:  # Ray looks among the processes of this machine, and says it where there is none
+            return
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
         raise OSError(f"{address!r} is neither `auto` nor HOST:PORT")
@@ -235,7 +237,7 @@ def _check_reachable(address: str) -> None:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # the process has ended since
+    except OSError:  # nobody has left one
         return ""
 
 
@@ -324,6 +326,7 @@ class _Session:
                         self._watch()
             except (PausedError, KeyboardInterrupt) as error:
                 self._pause()
+                self._say_failures()
                 if isinstance(error, PausedError):
                     raise
                 raise PausedError("Stopped. What is done is kept: the same command resumes.") from None
@@ -418,6 +421,7 @@ class _Session:
             heapq.heappush(self._later, (time.monotonic() + HELD_SECONDS, self._place[unit.name], unit.name))
         elif outcome.status == "unseen":  # a machine that joined later: whatever went there would fail
             self._pause()
+            self._say_failures()
             self._reporter.say("What is done is kept. Mend that machine, or run `ray stop` there; then resume.")
             raise RunError(outcome.problems)
         # `paused` comes only after everybody was told to stop
@@ -427,6 +431,11 @@ class _Session:
         self._failures.append(Failure(unit.name, message, log))
         self._blocked |= dict.fromkeys(self._queue.blocked_by(unit.name))
         self._reporter.say(f"{unit.name} failed: {message.splitlines()[0] if message else ''}")
+
+    def _say_failures(self) -> None:
+        """Names what has failed where the run ends by something else, too."""
+        if self._failures:
+            self._reporter.say(str(failed_study(self._failures, list(self._blocked))))
 
     def _lose(self, flight: _Flight, how: str) -> None:
         """A worker or its machine is gone: its units are done again, from their checkpoints where they have any."""
@@ -476,7 +485,7 @@ class _Session:
             self._said_waiting = frozenset(waiting)
 
     def _count(self) -> Sequence[Mapping[str, float]]:
-        machines = self._machines()
+        self._present = machines = self._machines()
         self._slots = max(1, int(sum(machine.get("CPU", 0) for machine in machines)))
         self._spread = len(machines) > 1
         self._counted = time.monotonic()
@@ -495,7 +504,11 @@ class _Session:
 
     def _pause(self) -> None:
         """Has units under way write their checkpoints, then lets go of them."""
-        under_way = list(self._flights)
+        under_way = [
+            reference
+            for reference, flight in self._flights.items()  # what waits for a machine that is gone never starts
+            if any(_fits(flight.units[0].resources, machine) for machine in self._present)
+        ]
         if not under_way:
             return
         self._reporter.say(f"Stopping: {len(under_way)} units under way finish their slide and are kept.")

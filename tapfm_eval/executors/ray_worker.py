@@ -88,11 +88,12 @@ def perform(work: Work, units: Sequence[WorkUnit], board: Any, needed: Needed | 
     """Does units one after another; a failing one does not stop those behind it."""
     if needed is not None and (lacking := _lacking(needed)):
         return [Outcome(unit.name, "unseen", problems=lacking) for unit in units]
-    found = []
-    stop = _word(board, units[0].name, 0, 0)
+    found: list[Outcome] = []
+    stop = False
     for unit in units:
+        stop = stop or _word(board, unit.name, 0, 0)  # before each: small ones do not ask themselves
         found.append(Outcome(unit.name, "paused") if stop else _outcome(work, unit, board))
-        stop = stop or found[-1].status == "paused"
+        stop = found[-1].status == "paused"
     return found
 
 

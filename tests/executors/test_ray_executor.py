@@ -99,6 +99,45 @@ def test_a_stop_has_units_write_what_they_have_and_the_same_call_resumes(
     assert max(started) > 0
 
 
+def test_a_stop_names_what_had_failed_before(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter, said = Reporter(quiet=True), list[str]()
+
+    def check() -> None:
+        if "train/a failed: the loss is nan" in said:
+            raise PausedError("SIGINT came.")
+
+    reporter.check = check
+    monkeypatch.setattr(reporter, "say", said.append)
+    with pytest.raises(PausedError):
+        run(executor, tmp_path, job("train/a", "fail"), job("train/b", "slow", steps=50), reporter=reporter)
+    assert "1 unit of work failed; whatever else could be is done.\n  train/a: the loss is nan" in said[-1]
+
+
+def test_a_stop_waits_for_no_unit_that_waits_for_a_machine_that_is_gone(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([[{"CPU": 8.0}]] * 2)  # a machine that leaves before its unit starts: there never is one here
+    monkeypatch.setattr(executor, "machines", lambda: next(counts, [{"CPU": 2.0}]))
+    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_COUNTS", 0.2)
+    reporter, said = Reporter(quiet=True), list[str]()
+    monkeypatch.setattr(reporter, "say", said.append)
+
+    def check() -> None:
+        if any("train/a waits for a machine with 4 CPUs" in line for line in said):
+            raise PausedError("SIGINT came.")
+
+    reporter.check = check
+    started = time.monotonic()
+    with pytest.raises(PausedError):
+        executor.run(
+            Graph([WorkUnit("train/a", "train", "Training", resources=Resources(4))]),
+            Work("odd_jobs:odd_job", "odd_jobs:is_done", tmp_path, RunFolder(tmp_path)), reporter,
+        )  # fmt: skip
+    assert time.monotonic() - started < 60
+
+
 def test_one_display_says_rate_and_time_left_of_units_side_by_side(
     executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
