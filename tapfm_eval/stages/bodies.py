@@ -151,13 +151,21 @@ def _train(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None
 
 
 def _select(study: Study, unit: WorkUnit, advance: Advance, guard: Guard) -> None:
-    """The barrier before the one look: everything is selected, and the look is written down before it is taken."""
+    """The barrier before the one look: everything is selected, and the look is written down before it is taken.
+
+    Raises:
+        RunError: Something is not selected.
+    """
     from tapfm_eval.methods.unit import Unit
 
     folder = study.losses.folder
     units = [Unit(str(arm), int(seed), int(fold)) for arm, seed, fold in unit.arguments["units"]]
     missing = [one for one in units if not (folder.unit(one.arm, one.seed, one.fold) / "selection.json").is_file()]
-    assert not missing, f"the graph let the look come before {missing[0]} is selected"
+    if missing:  # the graph sees to it, and this unit does not rely on the graph
+        raise RunError(
+            Problem(str(folder.root), f"{missing[0]} selected before test patients are predicted", "no selection.json",
+                    "Put it back, if you removed it, or give the same command again, which trains it.")
+        )  # fmt: skip
     places = {one: folder.unit(one.arm, one.seed, one.fold) for one in units}
     _announce_look(folder, [one for one, place in places.items() if not (place / "predictions.csv").is_file()])
     advance(1)

@@ -10,7 +10,7 @@ from tapfm_eval.cohort.locate import SlideFile
 from tapfm_eval.errors import Problem, RunError, UnreadableSlideError
 from tapfm_eval.progress import skip
 from tapfm_eval.protocol.schema import Failures
-from tapfm_eval.rundir import RunFolder
+from tapfm_eval.rundir import LOOKED, RunFolder
 from tapfm_eval.stages import units
 from tapfm_eval.stages.bodies import SentStudy, perform
 from tapfm_eval.stages.failures import Losses, read_failures
@@ -63,3 +63,12 @@ def test_one_that_fails_alone_is_left_out_and_no_step_is_told_twice(
     (tmp_path / "share" / "s0.svs").write_bytes(b"a slide")
     assert sum(embed_last(tmp_path, monkeypatch)) == 1
     assert [failure.slide_id for failure in read_failures(RunFolder(tmp_path))] == ["s32"]
+
+
+def test_the_look_is_refused_before_all_is_selected_whatever_the_graph_says(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    study = SentStudy(cast(Any, None), (), Losses(run, Failures(policy="stop"), {}), None)
+    unit = WorkUnit("select", "select", "Closing the selection", arguments={"units": [["tapfm", 1, 0]]})
+    with pytest.raises(RunError, match=r"selected before test patients are predicted, got no selection\.json"):
+        perform(study, unit, lambda _: None, lambda: None)
+    assert LOOKED not in [event["event"] for event in run.events()]
