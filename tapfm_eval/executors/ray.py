@@ -212,7 +212,7 @@ def _own_sigterm() -> Iterator[None]:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _check_reachable(address: str) -> None:
