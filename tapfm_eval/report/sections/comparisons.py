@@ -1,10 +1,12 @@
 """Which arms differ on the same patients, and which differences survive adjustment for their number."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import ForestGroup, ForestRow
+from tapfm_eval.report.measured import FEW_POSITIVES, NEAR_1, PAIRED_TEST
 from tapfm_eval.report.numbers import (
     counted,
     difference_cell,
@@ -12,6 +14,7 @@ from tapfm_eval.report.numbers import (
     events_cell,
     fixed,
     p_cell,
+    percent,
     signed,
     text_cell,
     visible,
@@ -22,6 +25,7 @@ from tapfm_eval.results import ComparisonResult
 from tapfm_eval.statistics.records import Comparison
 
 ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochberg"}
+_NARROW = "†"  # marks an interval that is narrower than it says
 
 
 def comparisons_section(scope: Scope) -> Section | None:
@@ -51,11 +55,12 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
             Cell(_target(result.target), (result.target,)),
             Cell(f"{visible(result.arm_a)} − {visible(result.arm_b)}", (result.arm_a, result.arm_b)),
             _events_cell(result),
-            difference_cell(difference, scope.difference_decimals),
+            _difference_cell(scope, result),
             _statistic_cell(result),
             p_cell(difference.p_value),
             p_cell(result.p_adjusted),
             text_cell(difference.method),
+            text_cell(narrow_reason() if _narrow(scope, result) else ""),
         )
 
     return Table(
@@ -70,13 +75,52 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
             Column("p", ("p_value",), "number", 0.7),
             Column(f"p, {adjustment}", ("p_adjusted",), "number", 0.8),
             Column("Test", ("method",), shown=False),
+            Column("Remark", ("remark",), shown=False),
         ),
         scope.by_part(results, row),
         group_name="part",
         note=f"p values are two-sided unless the test says otherwise. {adjustment}: adjusted for the comparisons of "
         f"this family on the same target and patients, and not over all its {counted(tests, 'test')}. A dash: too few "
-        f"patients for a test. n are the patients compared.{scope.compared_note} Tests: {'; '.join(methods)}.",
+        f"patients for a test. n are the patients compared.{scope.compared_note} Tests: {'; '.join(methods)}."
+        + _narrow_note(scope, results),
     )
+
+
+def too_narrow(scope: Scope, target: str, part: Part, arms: tuple[str, str], difference: Comparison) -> bool:
+    """Whether the interval of a difference rests on so few events, so near 1, that it covers less than it says."""
+    rarer = min(difference.positives, difference.n - difference.positives)
+    if target == "macro" or math.isnan(difference.lower) or rarer >= FEW_POSITIVES:
+        return False
+    return any(
+        r.auroc.value >= NEAR_1
+        for r in scope.inputs.results.aurocs
+        if r.arm in arms and (r.target, Part(r.cohort, r.split)) == (target, part)
+    )
+
+
+def narrow_reason() -> str:
+    """Why, as a clause."""
+    return (
+        f"fewer than {FEW_POSITIVES} patients of the rarer class and an AUROC of {NEAR_1:g} or more; in simulations "
+        f"such 95% intervals of a difference covered as little as {percent(PAIRED_TEST.covered_near_1)}"
+    )
+
+
+def _narrow(scope: Scope, result: ComparisonResult) -> bool:
+    part, arms = Part(result.cohort, result.split), (result.arm_a, result.arm_b)
+    return too_narrow(scope, result.target, part, arms, result.difference)
+
+
+def _narrow_note(scope: Scope, results: Iterable[ComparisonResult]) -> str:
+    """What the mark means, where one stands."""
+    if not any(_narrow(scope, result) for result in results):
+        return ""
+    return f" {_NARROW} Too narrow: {narrow_reason()}. Read these beside the intervals of the two AUROCs."
+
+
+def _difference_cell(scope: Scope, result: ComparisonResult) -> Cell:
+    cell = difference_cell(result.difference, scope.difference_decimals)
+    return replace(cell, text=cell.text + _NARROW, whole=cell.text) if _narrow(scope, result) else cell
 
 
 def _target(target: str) -> str:
@@ -175,6 +219,7 @@ def _figures(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) -
             reference=0.0,
             limits=(-1.0, 1.0),
             step=0.05,
+            remark=f".{note}" if (note := _narrow_note(scope, own)) else "",
         )
     return figures
 
@@ -193,7 +238,7 @@ def _row(scope: Scope, result: ComparisonResult) -> ForestRow:
     return ForestRow(
         label=f"{visible(result.arm_a)} − {visible(result.arm_b)}",
         counts=_events_cell(result).text,
-        text=_short(difference, scope.difference_decimals),
+        text=_short(difference, scope.difference_decimals) + (_NARROW if _narrow(scope, result) else ""),
         value=difference.value,
         lower=difference.lower,
         upper=difference.upper,

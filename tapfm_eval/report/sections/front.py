@@ -18,7 +18,7 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
-from tapfm_eval.report.sections.comparisons import ADJUSTMENTS
+from tapfm_eval.report.sections.comparisons import ADJUSTMENTS, narrow_reason, too_narrow
 from tapfm_eval.results import AurocResult, PrimaryResult
 
 SUMMARY_ROWS = 20  # of its table: the summary is a page
@@ -229,6 +229,14 @@ def _limits(scope: Scope) -> tuple[str, ...]:
             f"More than a rough idea of {few}: fewer than {FEW_EVENTS} patients in the rarer class of at least one "
             "cohort. Read the intervals, not the points."
         )
+    if primary is not None:
+        split = "external" if primary.cohort in protocol.external else "test"
+        arms = (primary.arm, primary.versus)
+        if too_narrow(scope, primary.target, Part(primary.cohort, split), arms, primary.difference):
+            lines.append(
+                f"A difference between {visible(primary.arm)} and {visible(primary.versus)} as exact as its interval: "
+                f"{narrow_reason()}."
+            )
     shares = [r.positives / r.known for r in unseen if r.known > 0]
     if results.operating_points and shares:
         lines.append(

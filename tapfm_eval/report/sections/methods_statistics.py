@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tapfm_eval.protocol.schema import AllAgainst, AtRule, NonInferiorityPlan
-from tapfm_eval.report.numbers import interval_name
+from tapfm_eval.report.measured import PAIRED_TEST
+from tapfm_eval.report.numbers import interval_name, percent
 from tapfm_eval.report.scope import Scope
 
 _CORRECTIONS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini and Hochberg"}
@@ -76,10 +77,12 @@ def _comparisons(scope: Scope) -> str:
     if plan.families or plan.primary is not None:
         lines.append(
             "Arms are compared on the same patients by paired DeLong with a Satterthwaite t test; no test is made with "
-            "fewer than 5 patients of a class. In simulations of equal AUROCs this test rejected in at most 5.3% at "
-            "nominal 5% where the scores of positives spread alike in both arms, and in up to 25% where they are few "
-            "and spread very differently; 95% intervals of a difference covered 90% to 93% with 5 to 10 positives "
-            "and highly correlated scores."
+            "fewer than 5 patients of a class. In simulations of equal AUROCs this test rejected in at most "
+            f"{percent(PAIRED_TEST.rejected_alike, 1)} at nominal 5% where the scores of positives spread alike in "
+            f"both arms, and in up to {percent(PAIRED_TEST.rejected_unlike)} where they are few and spread very "
+            f"differently; 95% intervals of a difference covered {percent(PAIRED_TEST.covered[0])} to "
+            f"{percent(PAIRED_TEST.covered[1])} with 5 to 10 positives, least where AUROCs are near 1 and the scores "
+            "highly correlated."
         )
     for family in plan.families:
         what = (
