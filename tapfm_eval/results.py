@@ -195,7 +195,8 @@ class SubgroupResult:
     cohort: str
     split: EvaluatedSplit
     auroc: Estimate
-    heterogeneity_p: float  # of the variable over its estimable levels; the same on each of its rows
+    tested: bool  # whether the level took part in the test of heterogeneity
+    heterogeneity_p: float  # over the tested levels of the variable; the same on each of its rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Whether discrimination differs between kinds of patients."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -35,29 +34,27 @@ def subgroups(panels: Sequence[Panel], cohorts: Mapping[str, Cohort], protocol: 
             by_level, p_value = _by_level(
                 panel.known(target, arm), panel.score(arm, target), values, panel.folds, plan.level
             )
-            for name, estimate in by_level:
-                yield SubgroupResult(variable, name, target, arm, panel.cohort, panel.split, estimate, p_value)
+            for name, estimate, tested in by_level:
+                yield SubgroupResult(variable, name, target, arm, panel.cohort, panel.split, estimate, tested, p_value)
 
 
 def _by_level(
     labels: Floats, scores: Floats, groups: NDArray[np.str_], folds: NDArray[np.int64] | None, level: float
-) -> tuple[list[tuple[str, Estimate]], float]:
-    """AUROC in each level and the p value of their heterogeneity; over folds, within folds."""
-    if folds is None:
-        found = statistics.subgroup_auroc(labels, scores, groups, level=level)
-        return [(part.name, part.auroc) for part in found.levels], found.heterogeneity.p_value
-    estimates, tested = [], []
-    for name in np.unique(groups):
-        rows = groups == name
-        y, s, strata = labels[rows], scores[rows], folds[rows]
-        estimates.append((str(name), statistics.auroc(y, s, level=level, strata=strata)))
-        variance = statistics.auroc_variance(y, s, strata=strata)
-        if min((y == 1).sum(), (y == 0).sum()) >= MIN_EVENTS_FOR_A_TEST and variance.variance > 0:
-            tested.append(variance)
-    if len(tested) < 2:
-        return estimates, math.nan
-    spread = np.diag([part.variance for part in tested])
-    return estimates, statistics.heterogeneity([part.auroc for part in tested], spread).p_value
+) -> tuple[list[tuple[str, Estimate, bool]], float]:
+    """AUROC in each level, whether it was tested, and the p value of their heterogeneity; over folds, within folds.
+
+    Patients of unknown level stand last and are not tested: what they have in common is not known.
+    """
+    unknown = groups == UNKNOWN
+    found = statistics.subgroup_auroc(
+        labels, scores, np.where(unknown, "", groups), level=level, min_per_class=MIN_EVENTS_FOR_A_TEST, strata=folds
+    )
+    levels = [(part.name, part.auroc, part.tested) for part in found.levels]
+    if unknown.any():
+        strata = None if folds is None else folds[unknown]
+        estimate = statistics.auroc(labels[unknown], scores[unknown], level=level, strata=strata)
+        levels.append((UNKNOWN, estimate, False))
+    return levels, found.heterogeneity.p_value
 
 
 def levels_of(values: "pd.Series[str] | pd.Series[float]") -> NDArray[np.str_]:

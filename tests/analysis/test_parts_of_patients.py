@@ -4,11 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
+import pytest
 from analysis_study import TARGETS, Study
 
 from tapfm_eval.analysis import analyse, levels_of
 from tapfm_eval.results import Results
+from tapfm_eval.statistics import subgroup_auroc
 
 
 def test_covariates_become_levels() -> None:
@@ -37,6 +40,53 @@ def test_subgroups_part_the_patients_of_the_primary_arm(study: Study, results: R
             assert sum(s.auroc.positives for s in parts) == estimate.positives
             assert len({s.heterogeneity_p for s in parts if not math.isnan(s.heterogeneity_p)}) <= 1
             assert len(parts) == 2
+
+
+SHIFTS = {"a": 0.5, "b": 0.5, "c": 0.0}  # of which no level is separated: it would have no variance
+
+
+def with_sex(study: Study, cohort: str, sexes: Callable[[int, str], str]) -> Study:
+    """The study with other sexes in one cohort: by a patient's place and what the manifest says."""
+    found = study.cohorts[cohort]
+    column = found.covariates["sex"]
+    changed = pd.Series([sexes(i, sex) for i, sex in enumerate(column)], index=column.index)
+    study.cohorts[cohort] = replace(found, covariates=found.covariates.assign(sex=changed))
+    return study
+
+
+def test_patients_of_unknown_level_have_a_row_and_no_say_in_the_test(study_with: Callable[..., Study]) -> None:
+    study = with_sex(study_with(), "ext", lambda i, sex: "" if i % 3 == 0 else sex)
+    frame = study.predictions(SHIFTS)
+    results = study.results(frame)
+    rows = [s for s in results.subgroups if (s.variable, s.target, s.split) == ("sex", "EGFR", "external")]
+    assert [(s.level, s.tested) for s in rows] == [("f", True), ("m", True), ("unknown", False)]
+    assert min(rows[-1].auroc.positives, rows[-1].auroc.n - rows[-1].auroc.positives) >= 5  # large enough, but unknown
+    own = frame[(frame["arm"] == "a") & (frame["target"] == "EGFR") & (frame["cohort"] == "ext")]
+    means = own.assign(logit=np.log(own["score"] / (1 - own["score"]))).groupby("patient_id").agg(
+        logit=("logit", "mean"), label=("label", "first")
+    )  # fmt: skip
+    sexes = study.cohorts["ext"].covariates["sex"].reindex(means.index)
+    known = (sexes != "").to_numpy()
+    alone = subgroup_auroc(means["label"].to_numpy()[known], means["logit"].to_numpy()[known], sexes.to_numpy()[known])
+    assert rows[0].heterogeneity_p == pytest.approx(alone.heterogeneity.p_value)
+
+
+def test_over_folds_heterogeneity_is_the_test_that_holds_its_level(study: Study) -> None:
+    """Of scores within folds, by Welch's F as with one fold; Cochran's Q of AUROCs is liberal with few positives."""
+    frame = study.predictions(SHIFTS)
+    results = study.results(frame)
+    rows = [s for s in results.subgroups if (s.variable, s.target, s.split) == ("sex", "EGFR", "test")]
+    own = frame[(frame["arm"] == "a") & (frame["target"] == "EGFR") & (frame["split"] == "test")]
+    logits = own.assign(logit=np.log(own["score"] / (1 - own["score"])))
+    means = logits.groupby(["fold", "patient_id"], as_index=False).agg(
+        logit=("logit", "mean"), label=("label", "first")
+    )
+    sexes = study.cohorts["dev"].covariates["sex"].reindex(means["patient_id"])
+    found = subgroup_auroc(
+        means["label"].to_numpy(), means["logit"].to_numpy(), sexes.to_numpy(), strata=means["fold"].to_numpy()
+    )
+    assert [s.heterogeneity_p for s in rows] == pytest.approx([found.heterogeneity.p_value] * 2)
+    assert found.heterogeneity.p_value != pytest.approx(found.cochran_q.p_value)
 
 
 def test_the_flow_ends_with_the_patients_that_were_predicted(results: Results) -> None:

@@ -8,6 +8,7 @@ The predictive values are not simulated: their coverage is summed over every 2 x
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -267,29 +268,37 @@ def adjusted_table(simulations: int, seed: int) -> Iterator[str]:
 
 
 def heterogeneity_table(simulations: int, seed: int) -> Iterator[str]:
-    """Share of p-values below .05 when all levels have the same AUROC; a test that is not estimable claims nothing."""
-    yield "| positives / negatives per level, AUROC, spread | Welch F on logits | Cochran Q | Q on logits |"
-    yield "|---|---|---|---|"
+    """Share of p-values below .05 when all levels have the same AUROC; a test that is not estimable claims nothing.
+
+    Over folds each fold scores on a scale of its own, and patients are compared within folds.
+    """
+    yield "| positives / negatives per level, AUROC, spread | folds | Welch F on logits | Cochran Q | Q on logits |"
+    yield "|---|---|---|---|---|"
     three = ((8, 80), (12, 120), (40, 200))
-    for levels, true_auroc, spread in (
+    designs: tuple[tuple[tuple[tuple[int, int], ...], float, float], ...] = (
         (three, 0.8, 1.0),
         (three, 0.9, 1.0),
         (((5, 50),) * 5, 0.8, 1.0),
         (((6, 50), (50, 200)), 0.8, 1.0),
         (((6, 50), (50, 200)), 0.8, 2.0),
-    ):
+    )
+    for folds, (levels, true_auroc, spread) in itertools.product((1, 5), designs):
         rng = np.random.default_rng([seed, len(levels), int(100 * true_auroc)])
+        dealt = np.random.default_rng([seed, folds])
         labels = np.concatenate([np.repeat([1.0, 0.0], level) for level in levels])
         groups = np.repeat(np.arange(len(levels)), [m + n for m, n in levels])
         p_values = []
         for _ in range(simulations):
             scores = rng.standard_normal(labels.size)
             scores = np.where(labels == 1, spread * scores + np.sqrt(1 + spread**2) * ndtri(true_auroc), scores)
-            found = subgroup_auroc(labels, scores, groups)
+            fold = np.empty(labels.size, dtype=np.intp)
+            for members in (np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)):
+                fold[dealt.permutation(members)] = np.arange(members.size) % folds
+            found = subgroup_auroc(labels, scores + dealt.standard_normal(folds)[fold], groups, strata=fold)
             p_values.append((found.heterogeneity.p_value, found.cochran_q.p_value, found.cochran_q_logit.p_value))
         shares = " | ".join(f"{share:.3f}" for share in np.mean(np.array(p_values) < 0.05, axis=0))
         described = "; ".join(f"{m}/{n}" for m, n in levels) if len(set(levels)) > 1 else f"{len(levels)} x 5/50"
-        yield f"| {described}, {true_auroc}, {spread:g} | {shares} |"
+        yield f"| {described}, {true_auroc}, {spread:g} | {folds} | {shares} |"
 
 
 if __name__ == "__main__":

@@ -560,7 +560,8 @@ def _subgroup(variable: str, level: str, target: str, arm: str, drawn: Scores, s
     chosen = rng.random(len(drawn.labels)) < share
     estimate = auroc_estimate(Scores(drawn.labels[chosen], drawn.scores[chosen]))
     p = {"sex": 0.412, "stage": 0.0374}.get(variable, math.nan)
-    return SubgroupResult(variable, level, target, arm, "cptac-luad", "external", estimate, p)
+    tested = min(estimate.positives, estimate.n - estimate.positives) >= 5
+    return SubgroupResult(variable, level, target, arm, "cptac-luad", "external", estimate, tested, p)
 
 
 def _flow(targets: Sequence[str], counts: Mapping[str, int]) -> tuple[FlowStep, ...]:

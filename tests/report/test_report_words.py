@@ -166,9 +166,22 @@ def test_a_study_without_any_covariate_says_so() -> None:
 def test_the_heterogeneity_of_a_covariate_stands_once_for_each_target() -> None:
     for group in table(build_content(golden_inputs()), "subgroups").groups:
         for target in {row[0].text for row in group.rows}:
-            shown = [row[5].text for row in group.rows if row[0].text == target]
+            shown = [row[6].text for row in group.rows if row[0].text == target]
             assert shown[0] != ""
             assert set(shown[1:]) <= {""}
+
+
+def test_subgroups_say_which_levels_were_tested_and_how() -> None:
+    inputs = golden_inputs()
+    content = build_content(inputs)
+    found = table(content, "subgroups")
+    said = [(row[2].text, row[3].text) for group in found.groups for row in group.rows]
+    assert sorted(said) == sorted((r.level, "yes" if r.tested else "no") for r in inputs.results.subgroups)
+    assert {tested for _, tested in said} == {"yes", "no"}
+    tested = "that of the known levels with at least 5 patients of each class"
+    assert f"{tested}, by Welch’s F test of their AUROCs on the logit scale" in found.note
+    assert any(f"Heterogeneity is {tested}." in f.caption for f in content.figures if f.id.startswith("subgroups-"))
+    assert "by Welch’s F test" in section_text(content, "methods")
 
 
 @pytest.mark.parametrize("inputs", INPUTS)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapfm_eval.errors import StatisticsError
-from tapfm_eval.statistics import auroc, stratified_auroc, subgroup_auroc
+from tapfm_eval.statistics import auroc, auroc_variance, stratified_auroc, subgroup_auroc
 
 
 def test_levels_and_heterogeneity_agree_with_r():
@@ -125,6 +125,51 @@ def test_type_i_error_of_the_reported_test_holds_with_small_levels():
     groups = np.repeat([0, 1, 2], [68, 72, 90])
     p = [subgroup_auroc(labels, rng.normal(1.2 * labels), groups).heterogeneity.p_value for _ in range(150)]
     assert np.mean(np.array(p) < 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
+
+
+def folded(rng):
+    """Three levels of 8, 12 and 30 positives, dealt to five folds that score on scales of their own."""
+    labels = np.concatenate([np.repeat([1.0, 0.0], level) for level in ((8, 60), (12, 60), (30, 60))])
+    groups, folds = np.repeat([0, 1, 2], [68, 72, 90]), np.empty(230, dtype=int)
+    for members in (np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)):
+        folds[rng.permutation(members)] = np.arange(members.size) % 5
+    return labels, rng.normal(1.8 * labels) + 3 * rng.normal(size=5)[folds], groups, folds
+
+
+def test_levels_over_strata_are_aurocs_within_strata():
+    labels, scores, groups, folds = folded(np.random.default_rng(2))
+    found = subgroup_auroc(labels, scores, groups, strata=folds)
+    for level, one in enumerate(found.levels):
+        rows = groups == level
+        assert one.auroc == auroc(labels[rows], scores[rows], strata=folds[rows])
+        assert one.variance == auroc_variance(labels[rows], scores[rows], strata=folds[rows]).variance
+    assert found.heterogeneity.method == "Welch F on the logit scale"
+    assert "within 3 strata (2 without both classes left out)" in found.pairs[0].comparison.method
+
+
+def test_one_stratum_changes_nothing():
+    labels, scores, groups, _ = folded(np.random.default_rng(3))
+    assert subgroup_auroc(labels, scores, groups, strata=["x"] * 230) == subgroup_auroc(labels, scores, groups)
+
+
+def test_type_i_error_over_strata_is_that_of_the_test_and_not_of_q():
+    rng = np.random.default_rng(4)
+    found = [subgroup_auroc(*data[:3], strata=data[3]) for data in (folded(rng) for _ in range(200))]
+    rejected = np.mean([one.heterogeneity.p_value < 0.05 for one in found])
+    assert rejected <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+    assert rejected < np.mean([one.cochran_q.p_value < 0.05 for one in found])
+
+
+def test_a_level_without_variance_within_strata_is_not_tested():
+    """Five positives in five strata: nothing to take a variance from; the other levels are tested all the same."""
+    labels, scores, groups, folds = folded(np.random.default_rng(5))
+    alone = np.r_[np.ones(5), np.zeros(10)]
+    found = subgroup_auroc(
+        np.r_[labels, alone], np.r_[scores, np.arange(15.0) % 4], np.r_[groups, np.full(15, 9)],
+        strata=np.r_[folds, np.arange(15) % 5],
+    )  # fmt: skip
+    assert [one.tested for one in found.levels] == [True, True, True, False]
+    assert found.heterogeneity == subgroup_auroc(labels, scores, groups, strata=folds).heterogeneity
 
 
 @settings(max_examples=12, derandomize=True, deadline=None)

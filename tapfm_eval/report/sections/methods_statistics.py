@@ -20,6 +20,8 @@ REFERENCES = (
     "2006. doi:10.1002/sim.2324.",
     "Holm. A simple sequentially rejective multiple test procedure. Scand J Stat 1979; 6: 65–70.",
     "Cox. Two further applications of a model for binary regression. Biometrika 1958. doi:10.1093/biomet/45.3-4.562.",
+    "Welch. On the comparison of several mean values: an alternative approach. Biometrika 1951. "
+    "doi:10.1093/biomet/38.3-4.330.",
     "Vickers, Elkin. Decision curve analysis. Med Decis Making 2006. doi:10.1177/0272989X06295361.",
     "Gu, Ghosal, Roy. Bayesian bootstrap estimation of ROC curve. Stat Med 2008. doi:10.1002/sim.3366.",
     "Austin. Balance diagnostics for comparing the distribution of baseline covariates between treatment groups in "
@@ -134,7 +136,8 @@ def _caution(scope: Scope) -> str:
     if plan.subgroups:
         lines.append(
             f"{'Subgroups named in advance' if scope.inputs.scored is None else 'Subgroups'}: "
-            f"{named(plan.subgroups)}; heterogeneity is tested over levels with at least 5 patients of each class."
+            f"{named(plan.subgroups)}; heterogeneity is tested over known levels with at least 5 patients of each "
+            "class, by Welch’s F test of the logits of their AUROCs with Satterthwaite degrees of freedom."
         )
     return " ".join(lines)
 

@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tapfm_eval.analysis.comparisons import MIN_EVENTS_FOR_A_TEST
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import ForestGroup
 from tapfm_eval.report.numbers import covariate_name, estimate_cell, events_cell, p_cell, p_text, text_cell, visible
 from tapfm_eval.report.scope import Part, Scope
 from tapfm_eval.report.sections.forests import forest_figures, forest_row
 from tapfm_eval.results import SubgroupResult
+
+_TESTED = f"the known levels with at least {MIN_EVENTS_FOR_A_TEST} patients of each class"
 
 
 def subgroups_section(scope: Scope) -> Section | None:
@@ -51,10 +54,12 @@ def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
     for variable in dict.fromkeys(result.variable for result in own):
         levels = [result for result in own if result.variable == variable]
         p = levels[0].heterogeneity_p
-        tested = "" if math.isnan(p) else f" (heterogeneity p = {p_text(p)})".replace("= <", "< ").replace("= >", "> ")
+        heterogeneity = (
+            "" if math.isnan(p) else f" (heterogeneity p = {p_text(p)})".replace("= <", "< ").replace("= >", "> ")
+        )
         groups.append(
             ForestGroup(
-                f"{visible(covariate_name(variable))}{tested}",
+                f"{visible(covariate_name(variable))}{heterogeneity}",
                 tuple(forest_row(scope, result.level, result.auroc, 0) for result in levels),
             )
         )
@@ -67,6 +72,9 @@ def _figures(scope: Scope, part: Part, target: str) -> list[Figure]:
         measure="AUROC",
         axis="AUROC",
         reference=0.5,
+        remark=f". Heterogeneity is that of {_TESTED}."
+        if any(not math.isnan(result.heterogeneity_p) for result in own)
+        else "",
     )
 
 
@@ -94,6 +102,7 @@ def _table(scope: Scope) -> Table:
             Column("Target", ("target",), width=0.9),
             Column("Arm", ("arm",), shown=False),
             Column("Level", ("level",), width=1.6),
+            Column("Tested", ("tested",), width=0.7),
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column(f"AUROC ({scope.interval})", ("auroc", "lower", "upper"), "number", 2.0),
             Column("p, heterogeneity", ("heterogeneity_p",), "number", 1.2),
@@ -101,8 +110,9 @@ def _table(scope: Scope) -> Table:
         groups,
         group_name="variable_and_part",
         note="Exploratory: p values are not adjusted, and a subgroup without a difference may be too small to show "
-        "one. The p value is of all levels of the covariate for that target and stands beside the first; a dash there: "
-        f"fewer than two levels could be compared.{scope.compared_note}",
+        f"one. The p value stands beside the first level and is that of {_TESTED}, by Welch’s F test of their AUROCs "
+        "on the logit scale. A dash there: fewer than two levels could be tested, or one of their AUROCs is 0 or 1."
+        f"{scope.compared_note}",
     )
 
 
@@ -121,6 +131,7 @@ def _row(scope: Scope, result: SubgroupResult, *, with_p: bool) -> tuple[Cell, .
         text_cell(result.target),
         text_cell(result.arm),
         text_cell(result.level),
+        text_cell("yes" if result.tested else "no"),
         events_cell(result.auroc.positives, result.auroc.n),
         estimate_cell(result.auroc, scope.decimals),
         p_cell(result.heterogeneity_p) if with_p else replace(p_cell(result.heterogeneity_p), text=""),
