@@ -1,5 +1,7 @@
 """Table 1: which level a standardised difference speaks of, its sign, and the order of levels."""
 
+import csv
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,8 +9,9 @@ from dataclasses import replace
 import pytest
 from golden_study import golden_inputs
 
-from tapfm_eval.report.blocks import Table
+from tapfm_eval.report.blocks import Table, as_shown
 from tapfm_eval.report.content import build_content
+from tapfm_eval.report.csvfile import table_csv
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.results import BaselineDifference, BaselineRow, StudyPart
 
@@ -20,7 +23,8 @@ def tables(inputs: ReportInputs) -> Iterator[Table]:
 
 
 def rows(table: Table) -> dict[str, list[str]]:
-    return {row[0].text: [cell.text for cell in row[1:]] for group in table.groups for row in group.rows}
+    shown = [row for group in as_shown(table).groups for row in group.rows]
+    return {row[0].text: [cell.text for cell in row[1:]] for row in shown}
 
 
 def level(variable: str, name: str, part: StudyPart, count: int, known: int = 20) -> BaselineRow:
@@ -73,6 +77,21 @@ def test_a_length_over_three_levels_has_no_sign_and_levels_keep_their_order() ->
     found = made(baseline, (BaselineDifference("stage", "home", "test", "home", "train", "", 0.55),))
     assert list(found) == ["Stage: I", "Stage: II", "Stage: III", "Stage: unknown", "Grade: 1"]
     assert found["Stage: I"][-1] == "0.55"
+
+
+def test_a_median_says_of_how_many_it_is_and_the_csv_says_so_of_every_line() -> None:
+    def age(part: StudyPart, known: int) -> BaselineRow:
+        return BaselineRow("age", "", "home", part, 20, known, known, 66.0, 59.0, 73.0)
+
+    inputs = golden_inputs()
+    baseline = (age("train", 20), level("sex", "female", "train", 8, 18), age("test", 7))
+    results = replace(inputs.results, baseline=baseline, baseline_differences=())
+    (table,) = tables(replace(inputs, results=results))
+    assert [cell.text for cell in as_shown(table).groups[0].rows[0][1:]] == ["66 (59–73)", "66 (59–73), n = 7"]
+    first, second = csv.DictReader(io.StringIO(table_csv(table)))
+    assert (first["train_known"], first["test_known"]) == ("20", "7")
+    assert (second["train_known"], second["test_known"]) == ("18", "")
+    assert "n of those known" in table.note
 
 
 def test_an_age_has_its_unit() -> None:

@@ -4,11 +4,12 @@ import math
 
 from tapfm_eval.analysis.subgroups import UNKNOWN
 from tapfm_eval.report.blocks import Block, Cell, Column, RowGroup, Section, Table
-from tapfm_eval.report.numbers import count, covariate_name, fixed, percent, signed, text_cell, visible
+from tapfm_eval.report.numbers import count, count_cell, covariate_name, fixed, percent, signed, text_cell, visible
 from tapfm_eval.report.scope import Scope
 from tapfm_eval.results import BaselineDifference, BaselineRow
 
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External", "all": "All folds"}
+_KINDS = ("value", "known", "smd")  # what each part has a column for, the last where it is compared
 _KEPT = ("", "mutated")  # shown where nobody has them; other levels are those of another cohort
 
 
@@ -30,11 +31,12 @@ def _table(scope: Scope, cohort: str) -> Table:
     for part in parts:
         name = f"{_PARTS[part]}, n = {count(sizes[part])}"
         columns.append(Column(name, (f"{part}", f"{part}_share_or_quartile_1", f"{part}_quartile_3"), "number", 1.35))
+        columns.append(Column("Known", (f"{part}_known",), "number", shown=False))
         if part in compared:
             columns.append(Column("SMD", (f"{part}_smd",), "number", 0.6))
     folds = [part for part in compared if part not in parts]
     columns += [Column("Largest SMD in a fold", (f"{part}_smd_largest_over_folds",), "number", 1.0) for part in folds]
-    order = [*(part for part in parts for _ in (0, 1)), *folds]
+    order = [*((part, kind) for part in parts for kind in _KINDS), *((part, "smd") for part in folds)]
     rows = []
     for variable in dict.fromkeys(row.variable for row in own):
         sided = {d.level for d in differences if d.variable == variable} - {""}
@@ -43,9 +45,12 @@ def _table(scope: Scope, cohort: str) -> Table:
         for level in shown:
             found = {row.part: row for row in own if (row.variable, row.level) == (variable, level)}
             cells = [text_cell(_label(variable, level))]
-            for position, part in enumerate(order):
-                if part in parts and position % 2 == 0:
-                    cells.append(_value(found.get(part)))
+            for part, kind in order:
+                row = found.get(part)
+                if kind == "value":
+                    cells.append(_value(row))
+                elif kind == "known":
+                    cells.append(Cell("–", (None,)) if row is None else count_cell(row.known))
                 elif part in compared:
                     has_sign = bool(sided) or level == ""
                     cells.append(
@@ -72,8 +77,8 @@ def _levels(rows: list[BaselineRow], sided: set[str]) -> list[str]:
 
 def _note(differences: list[BaselineDifference], *, folds: bool) -> str:
     note = (
-        "Patients in the study with a usable slide: number (share of those known), or median (quartiles). The CSV has "
-        "them unrounded."
+        "Patients in the study with a usable slide: number (share of those known, of “unknown” of all), or median "
+        "(quartiles), with n of those known where it is not known of all. The CSV has them unrounded."
     )
     against = {(d.reference_cohort, d.reference_part) for d in differences if d.part != "test" or not folds}
     for cohort, part in sorted(against):
@@ -104,7 +109,8 @@ def _value(row: BaselineRow | None) -> Cell:
             return Cell("–", (math.nan, math.nan, math.nan))
         values = (row.median, row.lower_quartile, row.upper_quartile)
         short = [fixed(value, 0 if abs(value) >= 10 else 1) for value in values]
-        return Cell(f"{short[0]} ({short[1]}–{short[2]})", values, row.median)
+        of_known = f", n = {count(row.known)}" if row.known < row.patients else ""
+        return Cell(f"{short[0]} ({short[1]}–{short[2]}){of_known}", values, row.median)
     of = row.patients if row.level == UNKNOWN else row.known
     share = row.count / of if of else math.nan
     text = count(row.count) if math.isnan(share) else f"{count(row.count)} ({percent(share)})"
