@@ -89,7 +89,7 @@ def _evaluated(split: str) -> EvaluatedSplit:
 
 
 def ordered(panels: Mapping[tuple[str, str], Panel], protocol: Protocol) -> tuple[Panel, ...]:
-    """The panels of patients that no model had seen, cohorts in the order of the protocol."""
+    """The panels of patients used in neither training nor selection of what scored them, cohorts in protocol order."""
     order = list(protocol.cohorts)
     found = [panel for panel in panels.values() if panel.split != "validation" and panel.cohort in order]
     return tuple(sorted(found, key=lambda panel: (order.index(panel.cohort), panel.split)))

@@ -67,6 +67,11 @@ class Scope:
         return " AUROCs over folds compare patients within a fold; folds without both classes have no say."
 
     @property
+    def folds(self) -> int:
+        """Folds on which models were trained; 0 where there was no training."""
+        return len({unit.fold for unit in self.inputs.units})
+
+    @property
     def one_target(self) -> bool:
         """Averages over targets would repeat the one that there is."""
         macros = self.inputs.results.macros

@@ -8,6 +8,7 @@ import pytest
 from example import example_inputs
 from golden_study import golden_inputs
 
+from tapfm_eval.audit.findings import Finding
 from tapfm_eval.report.blocks import Content, Table, as_shown
 from tapfm_eval.report.content import build_content
 from tapfm_eval.report.figures import draw
@@ -82,6 +83,33 @@ def test_thresholds_over_folds_claim_nothing_about_one_part() -> None:
     text = section_text(content, "operating-points")
     assert "on the out-of-fold scores of all 2 folds together." in text
     assert "too few positives" not in text
+    assert "no model was trained" not in text  # each of them trained the models of other folds
+
+
+def test_recalibration_is_told_of_one_fold_or_of_several() -> None:
+    inputs = example_inputs()
+    several = replace(inputs, units=(*inputs.units, *(replace(u, fold=1) for u in inputs.units)))
+    assert "fold" not in table(build_content(inputs), "recalibration").note
+    note = table(build_content(several), "recalibration").note
+    assert note.endswith("Fitted on the out-of-fold scores of all 2 folds together.")
+
+
+def exposure(code: str, cohort: str) -> Finding:
+    return Finding(code, "warning", f"cohorts.{cohort}", "what", (), "remedy")
+
+
+def test_the_summary_claims_no_more_of_unseen_patients_than_the_audit_knows_of_backbones() -> None:
+    inputs = example_inputs()
+    plain = section_text(build_content(inputs), "summary")
+    assert "patients not used in training or selection" in plain
+    assert "backbone" not in plain
+    findings = (exposure("backbone-saw-cohort", "tcga-luad"), exposure("backbone-undisclosed", "tcga-luad"),
+                exposure("backbone-undisclosed", "cptac-luad"))  # fmt: skip
+    told = section_text(build_content(replace(inputs, findings=findings)), "summary")
+    assert "That slides of tcga-luad were new to every backbone: at least one was pretrained on slides like" in told
+    assert "That slides of tcga-luad and cptac-luad were new to every backbone: of at least one it is not" in told
+    rehearsed = replace(example_inputs(rehearsal=True), findings=findings)
+    assert "were new to every backbone" not in section_text(build_content(rehearsed), "summary")
 
 
 def test_the_recipe_is_kumars_and_departures_are_the_protocols() -> None:

@@ -110,7 +110,8 @@ def _fits(scope: Scope, results: tuple[RecalibrationResult, ...]) -> Table:
             Column("Remark", ("remark",), width=3.0),
         ),
         (RowGroup("", tuple(row(result) for result in results)),),
-        note="The logit of a score becomes intercept + slope × logit. Out-of-fold validation patients of all folds.",
+        note="The logit of a score becomes intercept + slope × logit."
+        + (f" Fitted on the out-of-fold scores of all {scope.folds} folds together." if scope.folds > 1 else ""),
     )
 
 

@@ -159,7 +159,7 @@ def _headline_table(scope: Scope) -> Table | None:
 
     return Table(
         "summary",
-        "Discrimination on patients that no model had seen",
+        "Discrimination on patients not used in training or selection of the models that scored them",
         (
             Column("Target", ("target",), width=1.2),
             Column("Events / n", ("positives", "n"), "number", 1.2),
@@ -217,6 +217,7 @@ def _limits(scope: Scope) -> tuple[str, ...]:
         )
     else:
         lines.append("That results carry over to any other cohort: no external cohort was tested.")
+    lines += _pretraining(scope)
     unseen = [r for r in results.aurocs if r.split != "validation" and r.assessed and _real(scope, r.target)]
     not_estimable = _names(r.target for r in unseen if math.isnan(r.auroc.value))
     if not_estimable:
@@ -244,6 +245,24 @@ def _limits(scope: Scope) -> tuple[str, ...]:
             f"{percent(min(shares))} to {percent(max(shares))}."
         )
     return tuple(lines)
+
+
+def _pretraining(scope: Scope) -> list[str]:
+    """That test slides may not be new to a backbone, as the audit found; a rehearsal's stand-ins know no slide."""
+    if scope.inputs.rehearsal is not None:
+        return []
+    lines = []
+    for code, known in (
+        ("backbone-saw-cohort", "at least one was pretrained on slides like them"),
+        ("backbone-undisclosed", "of at least one it is not disclosed"),
+    ):
+        cohorts = _names(f.where.removeprefix("cohorts.") for f in scope.inputs.findings if f.code == code)
+        if cohorts:
+            lines.append(
+                f"That slides of {cohorts} were new to every backbone: {known}, so that results there may be "
+                "optimistic (see the audit)."
+            )
+    return lines
 
 
 def _real(scope: Scope, target: str) -> bool:

@@ -62,7 +62,7 @@ def _patients(scope: Scope) -> str:
         split = "into training, validation and test patients"
     averaged = max((sum(unit.arm == arm for unit in units) for arm in scope.arms), default=1) > 1
     external = (
-        f" The models were tested externally on patients of {named(protocol.external)}, never seen in training or "
+        f" The models were tested externally on patients of {named(protocol.external)}, not used in training or "
         "selection" + (
             "; their scores are means of logits over all folds and seeds of an arm." if averaged else "."
         )

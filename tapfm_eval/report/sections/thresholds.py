@@ -30,11 +30,10 @@ def thresholds_section(scope: Scope) -> Section | None:
 
 def _fixed_where(scope: Scope) -> str:
     units = scope.inputs.units
-    folds = len({unit.fold for unit in units})
     several = max((sum(unit.arm == arm for unit in units) for arm in scope.arms), default=0)
-    text = "Thresholds were fixed on validation patients, on whom no model was trained"
-    if folds > 1:
-        text += f": on the out-of-fold scores of all {folds} folds together"
+    text = "Thresholds were fixed on validation patients, on whom the model that scored them was not trained"
+    if scope.folds > 1:
+        text += f": on the out-of-fold scores of all {scope.folds} folds together"
     text += (
         ". They were carried unchanged to all other patients. The rows of validation patients show where a threshold "
         "was placed and are optimistic; how it fares is said by the rows of test and external patients."
