@@ -86,7 +86,7 @@ class ComparisonResult:
     arm_a: str
     arm_b: str
     difference: Comparison  # A - B
-    p_adjusted: float  # within the family; NaN where no test was made
+    p_adjusted: float  # within family, target and part; NaN where no test was made
     adjustment: str  # holm, hochberg or bh
 
 

@@ -173,7 +173,9 @@ def test_the_summary_gives_the_verdict_with_its_figures(met: bool | None, label:
         )
     assert facts["Margin"] == "0.05"
     assert facts["Adjusted p"].startswith("not needed: one primary test; ")
-    assert facts["Adjusted p"].endswith("in the family “arms on each target” (two-sided, Holm)")
+    assert facts["Adjusted p"].endswith(
+        "among 3 comparisons of “arms on each target” on EGFR in cptac-luad (two-sided, Holm)"
+    )
     assert facts["Patients"] == "206 patients, EGFR mutated in 26"
     assert facts["AUROC, tapfm-hoptimus0"] == estimate_text(primary.arm_auroc, 2)
 
@@ -246,7 +248,7 @@ def test_a_comparison_without_a_test_has_dashes_and_a_reason() -> None:
 def test_every_comparison_shows_its_adjusted_p() -> None:
     inputs = example_inputs()
     found = table(inputs, "comparisons-1")
-    assert [c.header for c in found.columns][5:7] == ["p", "p, Holm"]
+    assert [c.header for c in found.columns][5:7] == ["p", "p, Holm per target"]
     cells = [row[6] for group in found.groups for row in group.rows]
     assert sorted(repr(cell.values[0]) for cell in cells) == sorted(
         repr(r.p_adjusted) for r in inputs.results.comparisons

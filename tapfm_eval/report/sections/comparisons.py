@@ -73,7 +73,7 @@ def _table(scope: Scope, name: str, family: str, results: tuple[ComparisonResult
             Column(f"Difference ({scope.interval})", ("difference", "lower", "upper"), "number", 2.0),
             Column("t (df)", ("statistic", "df"), "number", 1.0),
             Column("p", ("p_value",), "number", 0.7),
-            Column(f"p, {adjustment}", ("p_adjusted",), "number", 0.8),
+            Column(f"p, {adjustment} per target", ("p_adjusted",), "number", 1.0),
             Column("Test", ("method",), shown=False),
             Column("Remark", ("remark",), shown=False),
         ),
@@ -153,7 +153,8 @@ def _matrices(scope: Scope, number: int, results: tuple[ComparisonResult, ...]) 
                 groups,
                 group_name="target",
                 note="Columns are the arms by their number. Above the diagonal: AUROC of the row’s arm less that of "
-                "the column’s. Below: adjusted p value of the same pair; a dash where no test was made.",
+                "the column’s. Below: p value of the same pair, adjusted for "
+                "the pairs on that target and those patients alone; a dash where no test was made.",
             )
         )
     return tables

@@ -1,6 +1,7 @@
 """What a busy reader sees first: the verdict, the main figures, and what they do not show."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from tapfm_eval.report.blocks import Block, Bullets, Cell, Column, Fact, Paragraph, RowGroup, Section, Table, Verdict
@@ -122,15 +123,19 @@ def _sentence(scope: Scope, primary: PrimaryResult) -> str:
 
 
 def _adjusted(scope: Scope, primary: PrimaryResult) -> str:
-    """That the primary test stands alone, and what the same pair came to in the families."""
+    """That the primary test stands alone, and what the same pair came to among those it was adjusted for."""
     arms = {primary.arm, primary.versus}
-    found = [
-        f"{p_text(r.p_adjusted)} in the family “{visible(r.family)}” (two-sided, {ADJUSTMENTS[r.adjustment]})"
+    alike = [
+        r
         for r in scope.inputs.results.comparisons
-        if {r.arm_a, r.arm_b} == arms
-        and (r.target, r.cohort) == (primary.target, primary.cohort)
-        and r.split != "validation"
-        and not math.isnan(r.p_adjusted)
+        if (r.target, r.cohort) == (primary.target, primary.cohort) and r.split != "validation"
+    ]
+    sizes = Counter(r.family for r in alike)
+    found = [
+        f"{p_text(r.p_adjusted)} among {counted(sizes[r.family], 'comparison')} of “{visible(r.family)}” on "
+        f"{visible(r.target)} in {visible(r.cohort)} (two-sided, {ADJUSTMENTS[r.adjustment]})"
+        for r in alike
+        if {r.arm_a, r.arm_b} == arms and not math.isnan(r.p_adjusted)
     ]
     return "; ".join(["not needed: one primary test", *found])
 
@@ -201,11 +206,8 @@ def _limits(scope: Scope) -> tuple[str, ...]:
     if scope.inputs.rehearsal is not None:
         lines.append("Anything about real tissue: slides and effects are made up, backbones are small stand-ins.")
     primary = results.primary
-    if primary is not None and primary.met is False:
-        lines.append(
-            f"That {visible(primary.arm)} and {visible(primary.versus)} do alike: a difference that was not shown may "
-            "be there all the same."
-        )
+    if primary is not None and primary.met is not None:
+        lines += _of_the_test(primary)
     lines.append(
         "That using a score helps patients: no care pathway, decision or outcome was observed. AUROC measures ranking, "
         "not benefit."
@@ -245,6 +247,21 @@ def _limits(scope: Scope) -> tuple[str, ...]:
             f"{percent(min(shares))} to {percent(max(shares))}."
         )
     return tuple(lines)
+
+
+def _of_the_test(primary: PrimaryResult) -> list[str]:
+    """What the primary test leaves open, which differs between superiority and non-inferiority."""
+    arm, versus = visible(primary.arm), visible(primary.versus)
+    if primary.margin is None:
+        if primary.met:
+            return []
+        return [f"That {arm} and {versus} do alike: a difference that was not shown may be there all the same."]
+    if primary.met:
+        return [
+            f"That {arm} is better than {versus}, or as good: what was shown is that it is not worse by "
+            f"{_margin(primary.margin)} or more."
+        ]
+    return [f"That {arm} is worse than {versus}: non-inferiority that was not shown is no inferiority shown."]
 
 
 def _pretraining(scope: Scope) -> list[str]:
