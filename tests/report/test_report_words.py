@@ -9,8 +9,9 @@ from example import example_inputs
 from golden_study import golden_inputs
 
 from tapfm_eval.audit.findings import Finding
-from tapfm_eval.report.blocks import Content, Table, as_shown
+from tapfm_eval.report.blocks import Bullets, Content, Table, as_shown
 from tapfm_eval.report.content import build_content
+from tapfm_eval.report.drawings import CurveGrid
 from tapfm_eval.report.figures import draw
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.published import published_note
@@ -265,3 +266,67 @@ def test_the_memory_of_an_arm_says_what_was_measured(of: str, said: str) -> None
     unknown = tuple(replace(unit, peak_memory_mb=float("nan")) for unit in units)
     note = table(build_content(replace(inputs, units=unknown)), "training").note
     assert "Memory could not be measured for each unit." in note
+
+
+@pytest.mark.parametrize(("margin", "met", "said"), [
+    (None, True, []),
+    (None, False, ["do alike: a difference that was not shown may be there all the same."]),
+    (0.05, True, ["or as good: what was shown is that it is not worse by 0.05 or more."]),
+    (0.05, False, ["non-inferiority that was not shown is no inferiority shown."]),
+])  # fmt: skip
+def test_the_limits_are_those_of_the_hypothesis_that_was_tested(
+    margin: float | None, met: bool, said: list[str]
+) -> None:
+    inputs = example_inputs()
+    assert inputs.results.primary is not None
+    primary = replace(inputs.results.primary, margin=margin, met=met)
+    content = build_content(replace(inputs, results=replace(inputs.results, primary=primary)))
+    (limits,) = (block.items for block in content.sections[0].blocks if isinstance(block, Bullets))
+    about = [line for line in limits if primary.arm in line]
+    assert [line.endswith(end) for line, end in zip(about, said, strict=True)] == [True] * len(said)
+
+
+def test_label_smoothing_is_said_not_to_be_undone_where_there_is_any() -> None:
+    inputs = example_inputs()
+    for of in (section_text(build_content(inputs), "methods"), table(build_content(inputs), "calibration").note):
+        assert "Label smoothing (up to 0.1) is not undone" in of
+    training = inputs.protocol.training.model_copy(update={"label_smoothing": 0.0})
+    plain = inputs.protocol.model_copy(update={"training": training})
+    without = build_content(replace(inputs, protocol=plain))
+    for of in (section_text(without, "methods"), table(without, "calibration").note):
+        assert "smoothing (" not in of
+    assert "probabilities at that prevalence" not in section_text(build_content(inputs), "methods")
+
+
+def test_strata_say_who_was_compared_within_them_and_overclaim_nothing() -> None:
+    inputs = golden_inputs()
+    found = table(build_content(inputs), "stratified")
+    cells = [row[5].values for group in found.groups for row in group.rows]
+    assert sorted(cells) == sorted((r.within.positives, r.within.n) for r in inputs.results.stratified)
+    assert any(row[5].text != row[2].text for group in found.groups for row in group.rows)
+    assert "may be what the stratum explains" in found.note
+
+
+def test_a_decision_curve_that_dips_below_its_panel_comes_back() -> None:
+    inputs = golden_inputs()
+    risks = (0.1, 0.2, 0.3, 0.4, 0.5)
+    curves = tuple(
+        replace(c, thresholds=risks, net_benefit=(0.3, 0.1, -0.4, 0.1, 0.05), lower=(0.0,) * 5, upper=(0.1,) * 5,
+                treat_all=(0.2, 0.1, -0.5, -0.9, -1.4))
+        for c in inputs.results.decision_curves
+    )  # fmt: skip
+    content = build_content(replace(inputs, results=replace(inputs.results, decision_curves=curves)))
+    figure = next(figure for figure in content.figures if figure.id == "decision-away-external")
+    assert isinstance(figure.drawing, CurveGrid)
+    assert "cut off below minus a quarter of its top" in figure.caption
+    for panel in figure.drawing.panels:
+        assert panel.limits is not None
+        bottom = panel.limits[1][0]
+        arm = [curve for curve in panel.curves if curve.style == 0]
+        assert [curve.x[-1] for curve in arm[1::2]] == [0.5] * len(arm[1::2])
+        first, second = arm[:2]
+        assert (first.x[:2], second.x[1:]) == ((0.1, 0.2), (0.4, 0.5))
+        assert (first.y[-1], second.y[0]) == (pytest.approx(bottom), pytest.approx(bottom))
+        assert 0.2 < first.x[-1] < 0.3 < second.x[0] < 0.4
+        (everybody,) = (curve for curve in panel.curves if curve.dashed)
+        assert everybody.y[-1] == pytest.approx(bottom)

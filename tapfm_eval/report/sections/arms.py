@@ -72,6 +72,17 @@ def arms_table(protocol: Protocol) -> Table:
     )  # fmt: skip
 
 
+def smoothing_note(protocol: Protocol) -> str:
+    """That labels were smoothed, and what scores keep of it; empty where none were."""
+    amounts = sorted({resolve_recipe(protocol, arm).label_smoothing for arm in protocol.arms} - {0.0})
+    if not amounts:
+        return ""
+    return (
+        f" Label smoothing (up to {amounts[-1]:g}) is not undone: it draws scores together, so that calibration slopes "
+        "above 1 are to be expected."
+    )
+
+
 def _has(arm: Arm, name: str) -> bool:
     """Whether a setting means anything for an arm."""
     adapted, tapfm = arm.adapt != "frozen", arm.aggregator == "tapfm"

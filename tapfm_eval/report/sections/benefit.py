@@ -15,6 +15,7 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.few_events import recalibrated_on_few
 from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import DecisionCurveResult
 
@@ -40,7 +41,7 @@ def benefit_section(scope: Scope) -> Section | None:
             "A threshold risk says how many needless confirmatory tests one would accept to find one mutated patient: "
             "at a risk of 10%, nine. Net benefit is the number of patients found, less the needless tests at that "
             f"price, per patient. {scale}. A model is of use only where it lies above both testing everybody and "
-            "testing nobody."
+            "testing nobody." + (f" {few}" if (few := recalibrated_on_few(scope)) and mended else "")
         )
     ]
     for part in scope.parts(results, splits=("test", "external")):
@@ -61,7 +62,7 @@ def _figures(scope: Scope, part: Part) -> list[Figure]:
         name=f"decision-{part.id}",
         caption=f"Decision curves, {part.title}",
         remark=f"Band: {scope.interval} of {visible(scope.accent_arm)} at each risk by itself. Each panel has axes of "
-        "its own.",
+        "its own; lines are cut off below minus a quarter of its top, bands also above it.",
         alt=lambda titles: (
             f"Net benefit against threshold risk in {part.title}, a panel per target "
             f"({', '.join(titles)}), a line per arm, and lines for testing everybody and "
@@ -113,10 +114,13 @@ def _panel(scope: Scope, target: str, results: list[DecisionCurveResult]) -> Pan
     bottom = -0.25 * top
     named = _named(scope)
     curves = tuple(
-        Curve(*_inside(r.thresholds, r.net_benefit, right, bottom), scope.style(r.arm) if r.arm in named else OTHERS)
+        Curve(*run, scope.style(r.arm) if r.arm in named else OTHERS)
         for r in results
+        for run in _runs(r.thresholds, r.net_benefit, right, bottom)
     )
-    everybody = Curve(*_inside(first.thresholds, first.treat_all, right, bottom), NO_ARM, dashed=True)
+    everybody = tuple(
+        Curve(*run, NO_ARM, dashed=True) for run in _runs(first.thresholds, first.treat_all, right, bottom)
+    )
     nobody = Curve((0.0, right), (0.0, 0.0), NO_ARM)
     bands = []
     for r in results:
@@ -133,26 +137,31 @@ def _panel(scope: Scope, target: str, results: list[DecisionCurveResult]) -> Pan
     return Panel(
         visible(target),
         f"{count(first.positives)} / {count(first.n)}",
-        (*curves, everybody, nobody),
+        (*curves, *everybody, nobody),
         bands=tuple(bands),
         limits=((0.0, right), (bottom, top)),
     )
 
 
-def _inside(
+def _runs(
     x: tuple[float, ...], y: tuple[float, ...], right: float, bottom: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The points up to `right`, as far as the line stays above `bottom`; one more shows where it leaves."""
-    kept_x: list[float] = []
-    kept_y: list[float] = []
-    for a, b in zip(x, y, strict=True):
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """The stretches of a line up to `right` that lie at or above `bottom`, each ending where the line crosses it."""
+    runs: list[list[tuple[float, float]]] = []
+    below = True
+    for i, (a, b) in enumerate(zip(x, y, strict=True)):
         if a > right:
             break
-        kept_x.append(a)
-        kept_y.append(max(b, bottom))
-        if b < bottom:
-            break
-    return tuple(kept_x), tuple(kept_y)
+        entered = below and b >= bottom
+        if entered:
+            runs.append([])
+        if i and below != (b < bottom):
+            share = (bottom - y[i - 1]) / (b - y[i - 1])
+            runs[-1].append((x[i - 1] + share * (a - x[i - 1]), bottom))
+        below = b < bottom
+        if not below:
+            runs[-1].append((a, b))
+    return [(tuple(a for a, _ in run), tuple(b for _, b in run)) for run in runs]
 
 
 def _table(scope: Scope) -> Table:

@@ -6,6 +6,7 @@ from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, Row
 from tapfm_eval.report.drawings import Curve, Panel, Whisker
 from tapfm_eval.report.numbers import (
     count,
+    counted,
     decimals_for,
     estimate_cell,
     events_cell,
@@ -16,6 +17,8 @@ from tapfm_eval.report.numbers import (
     visible,
 )
 from tapfm_eval.report.scope import Part, Scope
+from tapfm_eval.report.sections.arms import smoothing_note
+from tapfm_eval.report.sections.few_events import FEW_FITTED, recalibrated_on_few
 from tapfm_eval.report.sections.grids import grid_figures
 from tapfm_eval.results import CalibrationResult, RecalibrationResult
 
@@ -31,6 +34,9 @@ def calibration_section(scope: Scope) -> Section:
         _table(scope, scale, tuple(result for result in results if result.scale == scale))
         for scale in dict.fromkeys(result.scale for result in results)
     ]
+    few = recalibrated_on_few(scope)
+    if few:
+        blocks.insert(0, Paragraph(few))
     if scope.inputs.results.recalibrations:
         blocks.append(_fits(scope, scope.inputs.results.recalibrations))
     for part in scope.parts(results, splits=("test", "external")):
@@ -82,7 +88,7 @@ def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> 
             else f"{scope.interval} in brackets. Intercept in the large: above 0, the scores are too low on average. "
             "Slope below 1: the scores are too extreme. Mean distance: of the smoothed curve from the diagonal, over "
             "patients. Scores are at the prevalence of the training patients, so a cohort with another prevalence "
-            "shifts the intercept."
+            "shifts the intercept." + ("" if scope.inputs.scored else smoothing_note(scope.inputs.protocol))
         ),
     )
 
@@ -95,7 +101,7 @@ def _fits(scope: Scope, results: tuple[RecalibrationResult, ...]) -> Table:
             events_cell(result.positives, result.n),
             number_cell(result.intercept, 2),
             _slope_cell(result),
-            text_cell("" if result.reason is None else f"scores stay as they are: {result.reason}"),
+            text_cell(_remark(result)),
         )
 
     return Table(
@@ -113,6 +119,13 @@ def _fits(scope: Scope, results: tuple[RecalibrationResult, ...]) -> Table:
         note="The logit of a score becomes intercept + slope × logit."
         + (f" Fitted on the out-of-fold scores of all {scope.folds} folds together." if scope.folds > 1 else ""),
     )
+
+
+def _remark(result: RecalibrationResult) -> str:
+    if result.reason is not None:
+        return f"scores stay as they are: {result.reason}"
+    rarer = min(result.positives, result.n - result.positives)
+    return f"rests on {counted(rarer, 'patient')} of the rarer class" if rarer < FEW_FITTED else ""
 
 
 def _slope_cell(result: RecalibrationResult) -> Cell:

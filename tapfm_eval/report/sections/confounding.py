@@ -131,6 +131,7 @@ def _strata(scope: Scope) -> Table:
             events_cell(result.crude.positives, result.crude.n),
             count_cell(result.missing),
             estimate_cell(result.crude, scope.decimals),
+            events_cell(result.within.positives, result.within.n),
             estimate_cell(result.within, scope.decimals),
             text_cell(result.arm),
         )
@@ -144,14 +145,16 @@ def _strata(scope: Scope) -> Table:
             Column("Events / n", ("positives", "n"), "number", 1.0),
             Column("Unknown", ("missing",), "number", 0.8),
             Column("Across strata", ("crude", "crude_lower", "crude_upper"), "number", 1.7),
+            Column("Compared", ("within_positives", "within_n"), "number", 1.0),
             Column("Within strata", ("within", "within_lower", "within_upper"), "number", 1.7),
             Column("Arm", ("arm",), width=1.5, shown=False),
         ),
         scope.by_part(results, row),
         group_name="part",
         note=f"{scope.interval} in brackets. Within: patients are compared with patients of their own stratum only, "
-        "pairs weighted alike; strata without both classes have no say. A fall from the first to the second is what "
-        "the stratum explains. Numbers are cut at their median; other targets are strata too.",
+        "pairs weighted alike; strata without both classes have no say. Compared: events / n of the strata that have. "
+        "A fall from the first to the second may be what the stratum explains, or come of other patients being "
+        "compared. Numbers are cut at their median; other targets are strata too.",
     )
 
 

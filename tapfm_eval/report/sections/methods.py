@@ -5,7 +5,7 @@ from tapfm_eval.protocol.schema import NEGATIVE_CONTROL, LastBlocks, Lora, Proto
 from tapfm_eval.report.blocks import Block, Bullets, Paragraph, Section
 from tapfm_eval.report.numbers import percent, visible
 from tapfm_eval.report.scope import Scope
-from tapfm_eval.report.sections.arms import arms_table
+from tapfm_eval.report.sections.arms import arms_table, smoothing_note
 from tapfm_eval.report.sections.methods_statistics import REFERENCES, named, statistics_paragraphs
 
 _CLAM = (
@@ -164,7 +164,7 @@ def _models(scope: Scope) -> str:
         lines.append(f"{whom} described each tile once, before training.")
     lines.append(
         "The loss is binary cross-entropy weighted by the prevalence among training patients; scores are corrected for "
-        "these weights, so that they are probabilities at that prevalence. The epoch with the highest "
+        f"these weights, so that they stand at that prevalence.{smoothing_note(protocol)} The epoch with the highest "
         + ("AUROC" if len(protocol.targets) == 1 else "macro-average AUROC")
         + f" on validation patients was selected (targets with at least {protocol.selection.min_per_class} patients of "
         f"each class; ties: {ties})."

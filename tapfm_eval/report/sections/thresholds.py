@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tapfm_eval.report.blocks import Block, Cell, Column, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.numbers import count, fixed, number_cell, share_cell, text_cell, visible
 from tapfm_eval.report.scope import Scope
+from tapfm_eval.report.sections.few_events import fixed_on_few
 from tapfm_eval.results import FailedCaseResult, OperatingPointResult, TriageResult
 from tapfm_eval.statistics.records import Estimate
 
@@ -43,7 +44,8 @@ def _fixed_where(scope: Scope) -> str:
             f" Scores of external patients are means over the {several} models of an arm and lie closer together than "
             "those of one model, on which the thresholds were placed."
         )
-    return text
+    few = fixed_on_few(scope)
+    return f"{text} {few}" if few else text
 
 
 def _points_table(scope: Scope) -> Table:
