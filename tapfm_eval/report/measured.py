@@ -1,4 +1,4 @@
-"""What the report quotes of the simulations in docs/statistics-auroc.md; a test holds it to the tables there."""
+"""What the report quotes of the simulations in docs/statistics*.md; a test holds it to the tables there."""
 
 from dataclasses import dataclass
 
@@ -15,4 +15,5 @@ class PairedTest:
 
 PAIRED_TEST = PairedTest(rejected_alike=0.053, rejected_unlike=0.248, covered=(0.831, 0.957), covered_near_1=0.803)
 FEW_POSITIVES = 20  # patients of the rarer class from which on intervals of a difference near 1 cover .92 or more
+COVARIATES_COVERED = (0.83, 0.889)  # .5 by intervals of covariates alone that tell nothing
 NEAR_1 = 0.9  # an AUROC between those measured: at .85 only like scores and very few positives fall short

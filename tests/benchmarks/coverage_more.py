@@ -22,6 +22,7 @@ from tapfm_eval.statistics import (
     adjusted_auroc,
     auroc,
     average_precision,
+    covariate_auroc,
     net_benefit,
     predictive_values,
     subgroup_auroc,
@@ -45,6 +46,7 @@ def main() -> None:
         "predictive": ("PPV and NPV at a stated prevalence (exact)", lambda *_: predictive_value_table(), 0),
         "benefit": ("Net benefit", net_benefit_table, 10_000),
         "adjusted": ("Covariate-adjusted AUROC", adjusted_table, 2_000),
+        "covariates": ("Covariates alone that tell nothing", covariates_table, 2_000),
         "heterogeneity": ("Heterogeneity of subgroups: type I error at .05", heterogeneity_table, 2_000),
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -265,6 +267,31 @@ def adjusted_table(simulations: int, seed: int) -> Iterator[str]:
             crude.append(auroc(labels, scores, method="delong").value)
         where = f"{PATIENTS * share:.0f}, {true_auroc}, {strata}"
         yield f"| {where} | {np.mean(crude):.3f} | {cell_of(found, true_auroc)} |"
+
+
+def covariates_table(simulations: int, seed: int) -> Iterator[str]:
+    """Coverage of .5 by the interval of covariates that have nothing to do with the label, and where it misses."""
+    yield "| events / n | covariates | mean AUROC | covered | wholly below .5 | wholly above .5 |"
+    yield "|---|---|---|---|---|---|"
+    kinds = {
+        "age": ("age",), "sex": ("sex",), "stage, 4 levels": ("stage",), "site, 20 levels": ("site",),
+        "age, sex, stage": ("age", "sex", "stage"),
+    }  # fmt: skip
+    for (events, n), (described, names) in itertools.product(((38, 110), (58, 470), (120, 470)), kinds.items()):
+        rng = np.random.default_rng([seed, n, events])
+        labels = np.repeat([1.0, 0.0], [events, n - events])
+        found = []
+        for _ in range(simulations):
+            values = {
+                "age": rng.normal(65, 10, n), "sex": rng.integers(0, 2, n).astype(str),
+                "stage": rng.integers(0, 4, n).astype(str), "site": rng.integers(0, 20, n).astype(str),
+            }  # fmt: skip
+            estimate = covariate_auroc(labels, {name: values[name] for name in names}, rng=rng)
+            found.append((estimate.value, estimate.lower, estimate.upper))
+        value, lower, upper = np.array(found).T
+        below, above = (upper < 0.5).mean(), (lower > 0.5).mean()
+        shares = f"{value.mean():.3f} | {1 - below - above:.3f} | {below:.3f} | {above:.3f}"
+        yield f"| {events} / {n} | {described} | {shares} |"
 
 
 def heterogeneity_table(simulations: int, seed: int) -> Iterator[str]:

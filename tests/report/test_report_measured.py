@@ -9,15 +9,17 @@ from example import example_inputs, with_results
 
 from tapfm_eval.report.blocks import Bullets, Content, Paragraph, Table
 from tapfm_eval.report.content import build_content
+from tapfm_eval.report.figures import draw
 from tapfm_eval.report.inputs import ReportInputs
-from tapfm_eval.report.measured import FEW_POSITIVES, NEAR_1, PAIRED_TEST
+from tapfm_eval.report.measured import COVARIATES_COVERED, FEW_POSITIVES, NEAR_1, PAIRED_TEST
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "statistics-auroc.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def rows_under(heading: str) -> list[list[str]]:
-    _, _, rest = PAGE.partition(f"### {heading}")
-    rows = [line.strip("|").split("|") for line in rest.partition("\n### ")[0].splitlines() if line.startswith("| 0.")]
+def rows_under(heading: str, page: str = "statistics-auroc.md") -> list[list[str]]:
+    _, _, rest = (DOCS / page).read_text(encoding="utf-8").partition(f"### {heading}")
+    lines = [line for line in rest.partition("\n### ")[0].splitlines() if re.match(r"\| \d", line)]
+    rows = [line.strip("|").split("|") for line in lines]
     return [[cell.strip() for cell in row] for row in rows]
 
 
@@ -32,6 +34,16 @@ def test_the_record_of_the_paired_test_is_that_of_the_tables() -> None:
     near = [share for auroc, positives, share in covered if auroc == "0.95" and positives < FEW_POSITIVES]
     assert min(near) == PAIRED_TEST.covered_near_1
     assert min(share for _, positives, share in covered if positives >= FEW_POSITIVES) > 0.91
+
+
+def test_the_note_on_covariates_alone_quotes_their_table() -> None:
+    rows = rows_under("Covariates alone that tell nothing", "statistics.md")
+    covered = [float(row[3]) for row in rows]
+    assert len(covered) == 15
+    assert (min(covered), max(covered)) == COVARIATES_COVERED
+    (found,) = (table for table in build_content(example_inputs()).tables if table.id == "controls")
+    assert "simulated 95% intervals covered 83% to 89%" in found.note
+    assert "Low values may be chance" in found.note
 
 
 def test_the_methods_quote_it_rounded() -> None:
@@ -61,7 +73,7 @@ def with_difference(positives: int, auroc: float) -> ReportInputs:
 
 def marked(content: Content) -> set[tuple[str, str]]:
     (found,) = (table for table in content.tables if isinstance(table, Table) and table.id == "comparisons-1")
-    return {(g.title, row[0].text) for g in found.groups for row in g.rows if row[3].text.endswith("†")}
+    return {(g.title, row[0].text) for g in found.groups for row in g.rows if row[3].text.endswith("§")}
 
 
 @pytest.mark.parametrize(("positives", "auroc", "narrow"), [
@@ -76,7 +88,8 @@ def test_an_interval_near_1_on_few_positives_is_marked_in_table_figure_and_summa
     (limits,) = (b.items for b in content.sections[0].blocks if isinstance(b, Bullets))
     assert marked(content) == ({("cptac-luad · external", "EGFR")} if narrow else set())
     for text in (found.note, figure.caption):
-        assert bool(re.search("† Too narrow: fewer than 20 .* covered as little as 80%", text)) == narrow
+        assert bool(re.search("§ Too narrow: fewer than 20 .* covered as little as 80%", text)) == narrow
+    assert ("§" in draw(figure.drawing)) == narrow
     assert any("as exact as its interval" in line for line in limits) == narrow
     remarks = {row[-1].text for group in found.groups for row in group.rows}
     assert any(remarks) == narrow

@@ -26,6 +26,7 @@ from fontTools.ttLib import TTFont
 from golden_study import golden_inputs
 from pypdf import PdfReader
 
+from tapfm_eval.audit.findings import Finding
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.errors import InputError
 from tapfm_eval.report.blocks import Bullets, Cell, Column, RowGroup, Table, as_shown
@@ -215,17 +216,25 @@ def test_no_page_is_empty(name: str, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("paper", ["a4", "letter"])
-@pytest.mark.parametrize("study", ["plain", "rehearsal", "three cohorts more", "twelve targets more"])
+@pytest.mark.parametrize(
+    "study", ["plain", "rehearsal", "three cohorts more", "twelve targets more", "real, five cohorts"]
+)
 def test_the_summary_is_one_page(study: str, paper: str) -> None:
-    inputs = example_inputs(rehearsal=study != "plain")
+    inputs = example_inputs(rehearsal=study not in ("plain", "real, five cohorts"))
     unseen = tuple(result for result in inputs.results.aurocs if result.split == "external")
-    if study == "three cohorts more":
+    if study in ("three cohorts more", "real, five cohorts"):
         more = tuple(replace(result, cohort=f"hospital-{i}") for i in range(3) for result in unseen)
         inputs = with_results(inputs, aurocs=(*inputs.results.aurocs, *more))
     if study == "twelve targets more":
         more = tuple(replace(r, target=f"GENE{i}") for i in range(12) for r in unseen if r.target == "EGFR")
         inputs = with_results(inputs, aurocs=(*more, *inputs.results.aurocs))
-    content = build_content(inputs)
+    findings = tuple(
+        Finding(code, "warning", f"cohorts.{cohort}", "what", (), "remedy")
+        for code, cohort in (("backbone-saw-cohort", "tcga-luad"), ("backbone-undisclosed", "cptac-luad"))
+    )
+    assert inputs.results.primary is not None
+    few = replace(inputs.results.primary, difference=replace(inputs.results.primary.difference, positives=9))
+    content = build_content(replace(with_results(inputs, primary=few), findings=findings))
     front = replace(content, sections=content.sections[:2])
     pages = [page.extract_text() for page in PdfReader(io.BytesIO(render_pdf(front, {}, paper=paper))).pages]
     second = squeezed(pages[1])

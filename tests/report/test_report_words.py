@@ -107,8 +107,8 @@ def test_the_summary_claims_no_more_of_unseen_patients_than_the_audit_knows_of_b
     findings = (exposure("backbone-saw-cohort", "tcga-luad"), exposure("backbone-undisclosed", "tcga-luad"),
                 exposure("backbone-undisclosed", "cptac-luad"))  # fmt: skip
     told = section_text(build_content(replace(inputs, findings=findings)), "summary")
-    assert "That slides of tcga-luad were new to every backbone: at least one was pretrained on slides like" in told
-    assert "That slides of tcga-luad and cptac-luad were new to every backbone: of at least one it is not" in told
+    said = "slides of tcga-luad (a backbone was pretrained on such) and cptac-luad (unknown) were new to every backbone"
+    assert said in told
     rehearsed = replace(example_inputs(rehearsal=True), findings=findings)
     assert "were new to every backbone" not in section_text(build_content(rehearsed), "summary")
 

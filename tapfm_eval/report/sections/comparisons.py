@@ -25,7 +25,7 @@ from tapfm_eval.results import ComparisonResult
 from tapfm_eval.statistics.records import Comparison
 
 ADJUSTMENTS = {"holm": "Holm", "hochberg": "Hochberg", "bh": "Benjamini–Hochberg"}
-_NARROW = "†"  # marks an interval that is narrower than it says
+_NARROW = "§"  # marks an interval that is narrower than it says; figures can draw it
 
 
 def comparisons_section(scope: Scope) -> Section | None:

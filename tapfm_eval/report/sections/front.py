@@ -268,18 +268,18 @@ def _pretraining(scope: Scope) -> list[str]:
     """That test slides may not be new to a backbone, as the audit found; a rehearsal's stand-ins know no slide."""
     if scope.inputs.rehearsal is not None:
         return []
-    lines = []
-    for code, known in (
-        ("backbone-saw-cohort", "at least one was pretrained on slides like them"),
-        ("backbone-undisclosed", "of at least one it is not disclosed"),
+    known: dict[str, str] = {}
+    for code, said in (
+        ("backbone-saw-cohort", "a backbone was pretrained on such"),
+        ("backbone-undisclosed", "unknown"),
     ):
-        cohorts = _names(f.where.removeprefix("cohorts.") for f in scope.inputs.findings if f.code == code)
-        if cohorts:
-            lines.append(
-                f"That slides of {cohorts} were new to every backbone: {known}, so that results there may be "
-                "optimistic (see the audit)."
-            )
-    return lines
+        for finding in scope.inputs.findings:
+            if finding.code == code:
+                known.setdefault(finding.where.removeprefix("cohorts."), said)
+    if not known:
+        return []
+    cohorts = _names(f"{cohort} ({said})" for cohort, said in known.items())
+    return [f"That slides of {cohorts} were new to every backbone: results may be optimistic there (see the audit)."]
 
 
 def _real(scope: Scope, target: str) -> bool:
