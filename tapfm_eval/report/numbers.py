@@ -3,6 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 
 from tapfm_eval.report.blocks import Cell
@@ -61,8 +62,11 @@ def signed(number: float, decimals: int) -> str:
 
 
 def percent(share: float, decimals: int = 0) -> str:
-    """A share as a percentage: `26%`."""
-    return fixed(share, decimals) if math.isnan(share) else f"{fixed(100 * share, decimals)}%"
+    """A share as a percentage, halves up: `26%`; 13 of 40 is 33% as 31 of 40 is 78%."""
+    if not math.isfinite(share):
+        return fixed(share, decimals)
+    step = Decimal(1).scaleb(-decimals)
+    return f"{fixed(float(Decimal(100 * share).quantize(step, ROUND_HALF_UP)), decimals)}%"
 
 
 def interval_name(level: float) -> str:

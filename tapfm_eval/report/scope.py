@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol as Interface
 from typing import TypeVar
 
+from tapfm_eval.protocol.schema import NEGATIVE_CONTROL
 from tapfm_eval.report.blocks import Cell, RowGroup
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.numbers import decimals_for, interval_name, visible
@@ -65,6 +66,13 @@ class Scope:
         if all(result.auroc.n == result.known for result in self.inputs.results.aurocs if result.assessed):
             return ""
         return " AUROCs over folds compare patients within a fold; folds without both classes have no say."
+
+    @property
+    def control_note(self) -> str:
+        """That the rehearsal's negative control has no mutation to find; nothing where there is none."""
+        if NEGATIVE_CONTROL not in self.inputs.results.targets:
+            return ""
+        return f" Those of {NEGATIVE_CONTROL} are patients with a permuted label."
 
     @property
     def folds(self) -> int:

@@ -198,7 +198,7 @@ def strata_note(aurocs: AurocCovariance) -> str:
         return ""
     worst = max(divided, key=lambda part: part.strata_left_out)
     left_out = f" ({worst.strata_left_out} without both classes left out)" if worst.strata_left_out else ""
-    return f", within {worst.strata} strata{left_out}"
+    return f", within {worst.strata} {'stratum' if worst.strata == 1 else 'strata'}{left_out}"
 
 
 def _single(aurocs: AurocCovariance, arm: int, target: int) -> Spread:

@@ -95,7 +95,10 @@ def test_numbers_have_a_true_minus_sign_and_no_negative_zero() -> None:
     assert fixed(math.inf, 2) == "∞"
     assert signed(0.0, 2) == "0.00"
     assert signed(0.3, 1) == "+0.3"
-    assert percent(0.2604) == "26%"
+    assert [percent(share) for share in (0.2604, 13 / 40, 31 / 40, 9 / 40, NAN)] == [
+        "26%", "33%", "78%", "23%", "not estimable",
+    ]  # fmt: skip
+    assert percent(0.0525, 1) == "5.3%"
     assert interval_text(0.1, 0.2, 2) == "0.10–0.20"
 
 

@@ -74,8 +74,8 @@ def test_two_thresholds_together_show_whom_they_rule_out_and_in_and_leave_valida
     inputs = example_inputs()
     found = table(inputs, "triage")
     assert [group.title for group in found.groups] == [
-        "below sensitivity 0.95, at or above specificity 0.95 · tcga-luad · test",
-        "below sensitivity 0.95, at or above specificity 0.95 · cptac-luad · external",
+        "out below the threshold of sensitivity 0.95, in from that of specificity 0.95 · tcga-luad · test",
+        "out below the threshold of sensitivity 0.95, in from that of specificity 0.95 · cptac-luad · external",
     ]
     first = found.groups[0].rows[0]
     assert [cell.text for cell in first[2:8]] == [

@@ -330,3 +330,23 @@ def test_a_decision_curve_that_dips_below_its_panel_comes_back() -> None:
         assert 0.2 < first.x[-1] < 0.3 < second.x[0] < 0.4
         (everybody,) = (curve for curve in panel.curves if curve.dashed)
         assert everybody.y[-1] == pytest.approx(bottom)
+
+
+def test_events_of_the_negative_control_are_not_called_mutated() -> None:
+    for rehearsal in (True, False):
+        content = build_content(example_inputs(rehearsal=rehearsal))
+        for name in ("summary", "auroc"):
+            assert ("Those of NULL are patients with a permuted label" in table(content, name).note) == rehearsal
+
+
+def test_the_methods_name_the_level_of_the_primary_interval_and_how_bands_are_made() -> None:
+    inputs = example_inputs()
+    primary = inputs.protocol.analysis.primary
+    assert primary is not None
+    plan = inputs.protocol.analysis.model_copy(update={"primary": primary.model_copy(update={"one_sided_alpha": 0.05})})
+    text = section_text(
+        build_content(replace(inputs, protocol=inputs.protocol.model_copy(update={"analysis": plan}))), "methods"
+    )
+    assert "at one-sided 0.05, with an interval two-sided at 90%" in text
+    assert "sensitivities there from their Jeffreys posterior" in text
+    assert "doi:10.2307/2533958" in text  # Obuchowski, by whom micro AUROCs are clustered

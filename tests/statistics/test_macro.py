@@ -251,7 +251,7 @@ def test_strata_are_told_only_where_there_are_some_and_of_one_target():
     folds = np.arange(labels.shape[0]) % 5
     labels[:, 1] = (folds == 2) & (labels[:, 0] == 1)
     found = macro_auroc(labels, scores[0], strata=folds)
-    assert found.method.endswith(", within 1 strata (4 without both classes left out)")
+    assert found.method.endswith(", within 1 stratum (4 without both classes left out)")
 
 
 def test_weights_off_by_rounding_make_no_difference_of_identical_arms():

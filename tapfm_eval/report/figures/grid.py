@@ -150,4 +150,6 @@ def _contents(axes: Axes, grid: CurveGrid, panel: Panel) -> None:
             [whisker.x], [whisker.value], marker="s", ms=2.6, mfc=colour, mec=colour, mew=0.3, ls="none", zorder=4
         )
     for mark in panel.marks:
-        axes.plot([mark.x], [mark.y], marker="o", ms=4.6, mfc="none", mec=INK, mew=0.9, ls="none", zorder=5)
+        axes.plot(
+            [mark.x], [mark.y], marker="o", ms=4.6, mfc="none", mec=INK, mew=0.9, ls="none", zorder=5, clip_on=False
+        )  # a ring at sensitivity 1 is whole

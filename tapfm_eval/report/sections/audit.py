@@ -104,7 +104,7 @@ def _table(findings: tuple[Finding, ...], reasons: Mapping[str, str], note: str)
         "audit",
         "Findings of the audit",
         (
-            Column("Finding", ("finding",), width=1.4),
+            Column("Finding", ("finding",), width=1.8),
             Column("Where", ("where",), width=1.8),
             Column("What was found", ("what",), width=3.4),
             Column(

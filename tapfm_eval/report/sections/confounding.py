@@ -191,5 +191,6 @@ def _added(scope: Scope) -> Table:
         scope.by_part(results, row),
         group_name="part",
         note="Logistic regression with and without the score on the logit scale; likelihood ratio test. Where scores "
-        "of several folds meet, the fold is a covariate.",
+        "of several folds meet, the fold is a covariate. Not estimable: too few events for that many covariates, or a "
+        "covariate that separates the classes.",
     )

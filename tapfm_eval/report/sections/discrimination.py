@@ -131,7 +131,7 @@ def _auroc_table(scope: Scope) -> Table:
         "Interval", (visible(result.auroc.method) for result in scope.inputs.results.aurocs if result.assessed), 2.5
     )
     note = "Events are patients with the mutation, n those with a known label; unknown labels are left out."
-    note += scope.compared_note + method_note
+    note += scope.control_note + scope.compared_note + method_note
     if has_published:
         note += f" {published_note(protocol)}"
     return Table(

@@ -180,7 +180,8 @@ def _headline_table(scope: Scope) -> Table | None:
         ),
         tuple(RowGroup(part.title, tuple(row(target, part) for target in shown)) for part in parts),
         group_name="part",
-        note=f"Events are patients with the mutation; n are patients with a known label.{scope.compared_note}{rest}",
+        note="Events are patients with the mutation; n are patients with a known label."
+        f"{scope.control_note}{scope.compared_note}{rest}",
     )
 
 

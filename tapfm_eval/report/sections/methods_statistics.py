@@ -18,6 +18,7 @@ REFERENCES = (
     "Sun, Xu. Fast implementation of DeLong’s algorithm. IEEE Signal Process Lett 2014. doi:10.1109/LSP.2014.2337313.",
     "Newcombe. Confidence intervals for an effect size measure based on the Mann–Whitney statistic, part 2. Stat Med "
     "2006. doi:10.1002/sim.2324.",
+    "Obuchowski. Nonparametric analysis of clustered ROC curve data. Biometrics 1997. doi:10.2307/2533958.",
     "Holm. A simple sequentially rejective multiple test procedure. Scand J Stat 1979; 6: 65–70.",
     "Cox. Two further applications of a model for binary regression. Biometrika 1958. doi:10.1093/biomet/45.3-4.562.",
     "Welch. On the comparison of several mean values: an alternative approach. Biometrika 1951. "
@@ -47,12 +48,13 @@ def statistics_paragraphs(scope: Scope) -> tuple[str, ...]:
 
 def _estimates(scope: Scope) -> str:
     text = (
-        f"Intervals are two-sided at {interval_name(scope.inputs.results.level).removesuffix(' CI')}. AUROCs are "
-        "Mann–Whitney estimates; their intervals are by DeLong’s variance on the logit scale with Student t or, where "
-        "few patients are in the rarer class or the AUROC is near 1, the envelope of that and Newcombe’s method 5; "
-        "tables name the method. AUROCs over several folds are pair-weighted means of within-fold AUROCs; scores of "
-        "test patients of different folds are never ranked together. Bands of ROC curves hold at each false positive "
-        "rate by itself. Average precision is the step-wise area under the precision–recall curve."
+        f"Intervals are two-sided at {interval_name(scope.inputs.results.level).removesuffix(' CI')} unless said "
+        "otherwise. AUROCs are Mann–Whitney estimates; their intervals are by DeLong’s variance on the logit scale "
+        "with Student t or, where few patients are in the rarer class or the AUROC is near 1, the envelope of that and "
+        "Newcombe’s method 5; tables name the method. AUROCs over several folds are pair-weighted means of within-fold "
+        "AUROCs; scores of test patients of different folds are never ranked together. Bands of ROC curves hold at "
+        "each false positive rate by itself: thresholds are drawn from the negatives, sensitivities there from their "
+        "Jeffreys posterior. Average precision is the step-wise area under the precision–recall curve."
     )
     if len(scope.inputs.results.targets) > 1:
         text += (
@@ -74,7 +76,9 @@ def _comparisons(scope: Scope) -> str:
         )
         lines.append(
             f"The primary endpoint is {question} of {primary.arm} to {primary.versus} in AUROC for {primary.target} in "
-            f"{primary.cohort}, at one-sided {primary.one_sided_alpha:g}; being the only one, it is not adjusted."
+            f"{primary.cohort}, at one-sided {primary.one_sided_alpha:g}, with an interval two-sided at "
+            f"{percent(1 - 2 * primary.one_sided_alpha, 1).replace('.0%', '%')}; being the only one, it is not "
+            "adjusted."
         )
     if plan.families or plan.primary is not None:
         lines.append(

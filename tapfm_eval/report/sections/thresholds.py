@@ -109,7 +109,7 @@ def _triage_blocks(scope: Scope) -> list[Block]:
     pairs = dict.fromkeys((result.rule_out, result.rule_in) for result in results)
     groups = tuple(
         RowGroup(
-            f"below {visible(out)}, at or above {visible(into)} · {part.title}",
+            f"out below the threshold of {visible(out)}, in from that of {visible(into)} · {part.title}",
             tuple(
                 _triage_row(r)
                 for r in results
