@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from tapfm_eval.audit.findings import Finding, counted, lines, listed
 from tapfm_eval.audit.subject import Subject
-from tapfm_eval.cohort.labels import two_valued
+from tapfm_eval.cohort.labels import two_valued, values_option
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import Protocol
 
@@ -180,7 +180,7 @@ def audit_emptiness(subject: Subject) -> tuple[Finding, ...]:
                 where=subject.where,
                 what="No column is known to hold labels: none has 0, 1 and empty cells alone.",
                 evidence=lines([*said] if said else ["no column of two different values either"]),
-                remedy=f"Say what the cells stand for, for example --values '{column}:{cells[0]}=1,{cells[1]}=0'.",
+                remedy=f"Say what the cells stand for, for example {values_option(column, cells, cells)}.",
             ),
         )
     if not len(subject.studied):

@@ -1,6 +1,6 @@
 """How another tool's rows and parts become one cohort: slides to patients, no patient on two sides, nothing dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -10,7 +10,7 @@ import pandas as pd
 
 from tapfm_eval.cohort.balance import Aim, deal
 from tapfm_eval.cohort.csvfile import shown
-from tapfm_eval.cohort.labels import Spellings, two_valued
+from tapfm_eval.cohort.labels import Spellings, two_valued, values_option
 from tapfm_eval.cohort.manifest import Manifest, read_manifest
 from tapfm_eval.cohort.splits import PARTS, Split, read_split, write_split
 from tapfm_eval.errors import InputError, ManifestError, Problem, SplitError
@@ -195,7 +195,7 @@ def with_labels_read(imported: ImportedCohort, values: Spellings) -> ImportedCoh
     """The cohort with label cells written as 0, 1 or empty, as `values` says; what was read, or may be, is noted.
 
     Raises:
-        InputError: A target is no column of the tables.
+        InputError: A target is no column of the tables, or a word is in no row of it.
     """
     rows = imported.rows.copy()
     columns = [str(column) for column in rows if column not in ("patient_id", "slide_id", "path")]
@@ -204,6 +204,9 @@ def with_labels_read(imported: ImportedCohort, values: Spellings) -> ImportedCoh
         raise InputError(
             Problem(f"--values {target}", expected, "no such column", "Correct the name.") for target in absent
         )
+    problems = [_unheard(target, spellings, list(rows[target])) for target, spellings in values.items()]
+    if any(problems):
+        raise InputError(problem for problem in problems if problem is not None)
     notes = list(imported.notes)
     for target, spellings in values.items():
         said = []
@@ -215,8 +218,19 @@ def with_labels_read(imported: ImportedCohort, values: Spellings) -> ImportedCoh
             said.append(f"{shown(cell)} as {meaning} ({number} {'row' if number == 1 else 'rows'})")
         notes.append(f"{target} reads {', '.join(said)}")
     notes += [
-        f"{column} holds {first} and {second}: if it is a label, say what they stand for: "
-        f"--values '{column}:{first}=1,{second}=0', here or with split and audit"
-        for column, (first, second) in two_valued(rows[columns]).items()
+        f"{column} holds {', '.join(map(shown, cells))}: if it is a label, say which word is 1 and which is 0, "
+        f"here or with split and audit: {values_option(column, cells, cells)}"
+        for column, cells in two_valued(rows[columns]).items()
     ]
     return replace(imported, rows=rows, notes=tuple(notes))
+
+
+def _unheard(target: str, spellings: Iterable[str], cells: Sequence[str]) -> Problem | None:
+    """Words for a target that none of its cells says: a typo would leave the cells that were meant as they are."""
+    absent = sorted(set(spellings) - set(cells))
+    if not absent:
+        return None
+    held = sorted(set(cells) - {""})
+    some = ", ".join(map(shown, held[:10])) + (", ..." if len(held) > 10 else "")
+    got = f"{', '.join(map(shown, absent))}, which is in no row"
+    return Problem(f"--values {target}", f"words of its column: {some}", got, "Correct the word, or leave it out.")

@@ -13,6 +13,12 @@ Spellings = Mapping[str, Mapping[str, int | None]]
 """By target: what cells other than 0, 1 and empty stand for; None is unknown."""
 
 _PLAIN: dict[str, float] = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "": float("nan")}
+_USUAL: dict[str, int | None] = {
+    **dict.fromkeys(("1", "1.0", "positive", "pos", "yes", "true", "mutant", "mutated", "mutation", "mut"), 1),
+    **dict.fromkeys(("0", "0.0", "negative", "neg", "no", "false", "wildtype", "wild-type", "wild type", "wt"), 0),
+    **dict.fromkeys(("na", "n/a", "nan", "unknown", "missing", "not available", "not assessed", "not tested"), None),
+}
+"""What words stand for wherever they are labels at all; of any other word only its user can say it."""
 
 
 def patient_labels(manifest: Manifest, columns: Mapping[str, str], values: Spellings | None = None) -> pd.DataFrame:
@@ -91,6 +97,34 @@ def read_spellings(texts: Iterable[str]) -> dict[str, dict[str, int | None]]:
     return found
 
 
+def values_option(target: str, cells: Iterable[str], among: Iterable[str]) -> str:
+    """The option that says what cells stand for, to be pasted: a wrong guess in it would invert every label.
+
+    Where words have no usual meaning, `WORD` stands in their place, and the option is refused until they are filled in.
+
+    Args:
+        target: The target.
+        cells: The cells to be told, other than 0, 1 and empty.
+        among: All cells of the column: -1 is 0 beside 1, but beside 0 and 1 nobody knows.
+
+    >>> values_option("EGFR", ["negative", "positive", "NA"], [])
+    "--values 'EGFR:positive=1,negative=0,NA='"
+    >>> values_option("EGFR", ["class A", "class B", "NA"], [])
+    "--values 'EGFR:WORD=1,WORD=0,NA='"
+    """
+    told = [cell for cell in cells if cell not in _PLAIN]
+    usual = dict(_USUAL)
+    if {"-1", "1"} <= set(among) and not {"0", "0.0"} & set(among):
+        usual["-1"] = 0
+    known = {cell: usual[cell.casefold()] for cell in told if cell.casefold() in usual}
+    words = {1: [cell for cell in known if known[cell] == 1], 0: [cell for cell in known if known[cell] == 0]}
+    if len(known) < len(told):
+        words = {1: ["WORD"], 0: ["WORD"]}
+    said = [f"{cell}={meaning}" for meaning in (1, 0) for cell in words[meaning]]
+    said += [f"{cell}=" for cell in known if known[cell] is None]
+    return f"--values '{target}:{','.join(said)}'"
+
+
 def label_columns(manifest: Manifest) -> tuple[str, ...]:
     """The columns that hold nothing but 0, 1 and empty cells, 0 or 1 at least once: targets of a manifest alone."""
     found = []
@@ -121,16 +155,25 @@ def check_targets(manifest: Manifest, targets: Iterable[str], flag: str) -> None
         )
 
 
-def two_valued(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Columns that may be labels in other words: two different texts, other than 0 and 1, beside empty cells."""
+def two_valued(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Columns that may be labels in other words: two different cells beside empty ones and those that say unknown.
+
+    Returns:
+        By column, the cells that are not empty, those that say unknown last.
+    """
     found = {}
     for column in table.columns:
         if column in STANDARD or table[column].dtype.kind == "f":
             continue
-        cells = sorted(set(table[column].astype(str)) - {""})
-        if len(cells) == 2 and not set(cells) <= _PLAIN.keys():
-            found[str(column)] = (cells[0], cells[1])
+        cells = sorted(set(table[column].astype(str)) - {""}, key=lambda cell: (_says_unknown(cell), cell))
+        known = [cell for cell in cells if not _says_unknown(cell)]
+        if len(known) == 2 and not set(cells) <= _PLAIN.keys():
+            found[str(column)] = tuple(cells)
     return found
+
+
+def _says_unknown(cell: str) -> bool:
+    return _USUAL.get(cell.casefold(), 0) is None
 
 
 def _some(numbers: Sequence[int]) -> str:
@@ -148,8 +191,8 @@ def _cells_as_labels(
     for cell, rows in wrong.groupby(wrong, sort=False).groups.items():  # one problem a spelling, not one a row
         numbers = [int(str(row)) for row in rows]
         others = f" in {len(numbers)} rows ({_some(numbers)})" if len(numbers) > 1 else ""
-        example = f"--values '{target}:{shown(str(cell))[1:-1]}=1'"
-        remedy = f"Map it: under targets.{target}.values in a protocol, or with {example} where there is none."
+        option = values_option(target, [str(cell)], cells)
+        remedy = f"Map it: under targets.{target}.values in a protocol, or with {option} where there is none."
         where = manifest.where(numbers[0], column)
         problems.append(Problem(where, "0, 1 or empty", f"{shown(str(cell))}{others}", remedy))
     labels = cells.map(lambda cell: meaning.get(cell, float("nan"))).astype(float)

@@ -199,7 +199,7 @@ def test_labels_in_words_are_read_as_the_user_says_and_otherwise_noted(file: Fil
     table = file("sf.csv", "slide,patient,EGFR\na,A,mut\nb,B,wt\nc,C,\n")
     asked = run(table, "--from", "slideflow", "--out", tmp_path / "asked")
     assert asked.exit_code == 0
-    assert "EGFR holds mut and wt" in asked.output
+    assert "EGFR holds 'mut', 'wt'" in asked.output
     assert "--values 'EGFR:mut=1,wt=0'" in asked.output
     told = run(table, "--from", "slideflow", "--out", tmp_path / "told", "--values", "EGFR:mut=1,wt=0")
     assert told.exit_code == 0
@@ -207,6 +207,18 @@ def test_labels_in_words_are_read_as_the_user_says_and_otherwise_noted(file: Fil
     assert read_manifest(tmp_path / "told" / "manifest.csv", "x").table["EGFR"].tolist() == ["1", "0", ""]
     wrong = run(table, "--from", "slideflow", "--out", tmp_path / "wrong", "--values", "MET:mut=1")
     assert "a column of the tables: EGFR" in str(wrong.exception)
+
+
+def test_a_note_to_paste_never_inverts_labels_and_a_word_of_no_row_is_refused(file: File, tmp_path: Path) -> None:
+    table = file("sf.csv", "slide,patient,EGFR,group\na,A,negative,red\nb,B,positive,blue\nc,C,NA,red\n")
+    asked = run(table, "--from", "slideflow", "--out", tmp_path / "asked")
+    assert "EGFR holds 'negative', 'positive', 'NA'" in asked.output
+    assert "--values 'EGFR:positive=1,negative=0,NA='" in asked.output
+    assert "group holds 'blue', 'red'" in asked.output
+    assert "--values 'group:WORD=1,WORD=0'" in asked.output
+    typo = run(table, "--from", "slideflow", "--out", tmp_path / "o", "--values", "EGFR:positve=1,negative=0,NA=")
+    assert "got 'positve', which is in no row" in str(typo.exception)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_table_without_patients_is_one_fault_with_examples(file: File, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapfm_eval.cohort.labels import patient_labels, read_spellings
+from tapfm_eval.cohort.labels import patient_labels, read_spellings, values_option
 from tapfm_eval.cohort.manifest import read_manifest
 from tapfm_eval.errors import InputError, ManifestError
 
@@ -55,6 +55,37 @@ def test_spellings_are_read_from_a_command_line():
 def test_spellings_that_say_nothing_are_refused(text):
     with pytest.raises(InputError, match="--values"):
         read_spellings([text])
+
+
+@pytest.mark.parametrize(
+    ("cells", "option"),
+    [
+        (["negative", "positive"], "--values 'T:positive=1,negative=0'"),
+        (["No", "Yes", "NA"], "--values 'T:Yes=1,No=0,NA='"),
+        (["False", "True"], "--values 'T:True=1,False=0'"),
+        (["wildtype", "mutant"], "--values 'T:mutant=1,wildtype=0'"),
+        (["-1", "1"], "--values 'T:-1=0'"),
+        (["-1", "0", "1"], "--values 'T:WORD=1,WORD=0'"),
+        (["0", "MUT"], "--values 'T:MUT=1'"),
+        (["0", "1", "unknown"], "--values 'T:unknown='"),
+        (["0", "2"], "--values 'T:WORD=1,WORD=0'"),
+        (["1", "2"], "--values 'T:WORD=1,WORD=0'"),
+        (["responder", "stable"], "--values 'T:WORD=1,WORD=0'"),
+        (["it's", "no"], "--values 'T:WORD=1,WORD=0'"),
+    ],
+)
+def test_a_remedy_that_can_be_pasted_never_inverts_labels(cells, option):
+    assert values_option("T", cells, cells) == option
+
+
+def test_the_remedy_of_one_cell_leaves_open_what_is_not_known(manifest_of):
+    manifest = manifest_of("patient_id,slide_id,EGFR\nA,1,NA\nB,2,-1\nC,3,1\nD,4,blue\n")
+    with pytest.raises(ManifestError) as caught:
+        patient_labels(manifest, COLUMNS)
+    said = [problem.remedy.partition("--values ")[2].partition(" where")[0] for problem in caught.value.problems]
+    assert said == ["'EGFR:NA='", "'EGFR:-1=0'", "'EGFR:WORD=1,WORD=0'"]
+    with pytest.raises(InputError):
+        read_spellings(["EGFR:WORD=1,WORD=0"])  # pasted as it is
 
 
 @pytest.mark.parametrize("cell", ["2", "-1", "0.5", "true", "NaN", "NA", "yes", "01", "1e0", "2024-01-01"])
