@@ -9,7 +9,14 @@ from tapfm_eval.audit.gather import Gathered, refusal
 from tapfm_eval.audit.leakage import audit_leakage
 from tapfm_eval.audit.precision import audit_precision, audit_primary, audit_selection
 from tapfm_eval.audit.protocol import audit_settings, unused_overrides
-from tapfm_eval.audit.schema import audit_columns, audit_emptiness, audit_left_out, audit_rows, audit_unnamed
+from tapfm_eval.audit.schema import (
+    audit_columns,
+    audit_emptiness,
+    audit_left_out,
+    audit_rows,
+    audit_taken,
+    audit_unnamed,
+)
 from tapfm_eval.audit.sites import audit_sites
 from tapfm_eval.audit.specimens import audit_preparation, audit_specimens
 from tapfm_eval.audit.subject import Subject, subjects_of
@@ -70,7 +77,8 @@ def audit_manifest(gathered: Gathered, slides: tuple[Finding, ...] = ()) -> tupl
         gathered: What `gather_manifest` read.
         slides: What `audit_slides` found, where slides were opened.
     """
-    return in_order([*gathered.findings, *slides, *_common(gathered.subjects, LEVEL, SEED)])
+    taken = [finding for subject in gathered.subjects for finding in audit_taken(subject)]
+    return in_order([*gathered.findings, *slides, *taken, *_common(gathered.subjects, LEVEL, SEED)])
 
 
 def _common(subjects: tuple[Subject, ...], level: float, seed: int) -> list[Finding]:

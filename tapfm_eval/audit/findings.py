@@ -20,6 +20,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "label-fault": "A label is neither 0, 1, empty nor mapped",
         "label-conflict": "Rows of one patient have different labels",
         "covariate-conflict": "Rows of one patient have different values of what should be one",
+        "columns-taken": "Which columns of a manifest are taken for labels and for covariates",
         "covariates-left-out": "Columns of a manifest are not looked at",
         "column-missing": "A column that the protocol needs is not in the manifest",
         "study-refused": "The cohorts do not fit the protocol",

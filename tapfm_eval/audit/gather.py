@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tapfm_eval.audit.findings import Finding
@@ -83,7 +83,7 @@ def gather_manifest(
     Args:
         path: The manifest.
         split: Its split file, if there is one.
-        targets: Label columns; empty for all columns that hold nothing but 0, 1 and empty cells, and those in `values`.
+        targets: Label columns; empty for all that `label_columns` takes for labels, and those in `values`.
         values: Other spellings of labels, by target.
 
     Raises:
@@ -98,7 +98,13 @@ def gather_manifest(
     chosen = {target: target for target in targets or dict.fromkeys((*label_columns(manifest), *spellings))}
     read, faults = _read_split(split, manifest)
     subject, labels = make_subject(manifest, "", chosen, spellings, read)
+    if not targets:
+        labels = tuple(_or_no_label(finding) if finding.code == "label-fault" else finding for finding in labels)
     return Gathered((subject,), (*findings, *faults, *labels))
+
+
+def _or_no_label(finding: Finding) -> Finding:
+    return replace(finding, remedy=f"{finding.remedy} If the column is no label, name those that are: --targets A,B.")
 
 
 def _read_manifest(path: Path, name: str) -> tuple[Manifest | None, tuple[Finding, ...]]:

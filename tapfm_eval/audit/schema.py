@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from tapfm_eval.audit.findings import Finding, counted, lines, listed
-from tapfm_eval.audit.subject import Subject
+from tapfm_eval.audit.subject import SCAN, SITES, Subject
 from tapfm_eval.cohort.labels import two_valued, values_option
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import Protocol
@@ -145,6 +145,25 @@ def audit_left_out(subject: Subject) -> tuple[Finding, ...]:
     )
 
 
+def audit_taken(subject: Subject) -> tuple[Finding, ...]:
+    """Which columns of a manifest alone were taken for labels, and which for covariates."""
+    labels = [*map(str, subject.labels.columns), *subject.unread]
+    known = {*subject.clinical, *SCAN, *SITES}
+    covariates = [str(column) for column in subject.covariates if column in known]
+    return (
+        Finding(
+            code="columns-taken",
+            severity="note",
+            where=subject.where,
+            what=f"{counted(len(labels), 'column is', 'columns are')} taken for labels, {len(covariates)} for "
+            "covariates; --targets names other labels.",
+            evidence=(f"labels: {', '.join(labels) or 'none'}", f"covariates: {', '.join(covariates) or 'none'}"),
+            remedy="Name the label columns, if they are others: --targets A,B.",
+            numbers={"labels": len(labels), "covariates": len(covariates)},
+        ),
+    )
+
+
 def audit_columns(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]:
     """Targets for which a cohort has no column."""
     findings = []
@@ -168,7 +187,9 @@ def audit_columns(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]:
 
 
 def audit_emptiness(subject: Subject) -> tuple[Finding, ...]:
-    """Cohorts and parts without a patient to study."""
+    """Cohorts and parts without a patient to study; of labels that cannot be read, their own finding says so."""
+    if subject.unread and not len(subject.labels.columns):
+        return ()
     if not subject.role and not len(subject.labels.columns):
         likely = two_valued(subject.manifest.table)
         said = [f"{column}: {', '.join(cells)}" for column, cells in likely.items()]

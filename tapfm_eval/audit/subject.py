@@ -1,19 +1,19 @@
 """What an audit looks at: a cohort as its manifest and split state it, read as far as it can be read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from tapfm_eval.audit.findings import Finding
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.cohort.covariates import CovariateConflict, patient_covariates
-from tapfm_eval.cohort.labels import patient_labels
+from tapfm_eval.cohort.labels import misspelt_cells, patient_labels, spelling_remedy
 from tapfm_eval.cohort.load import Cohort
 from tapfm_eval.cohort.manifest import Manifest
 from tapfm_eval.cohort.splits import PARTS, Split
-from tapfm_eval.errors import ManifestError
+from tapfm_eval.errors import ManifestError, Problem
 from tapfm_eval.protocol.schema import Protocol
 
 CLINICAL = ("sex", "age", "race", "stage", "smoking")
@@ -37,6 +37,7 @@ class Subject:
     manifest: Manifest
     rows: pd.DataFrame  # of the manifest's table, those without a reason to exclude them; index: row in the file
     labels: pd.DataFrame  # index patient_id (of `rows`), sorted; a float column a readable target: 0, 1, NaN
+    unread: tuple[str, ...]  # targets that are not in `labels`: their cells are faulty
     covariates: pd.DataFrame  # index as `labels`; text ("" = unknown), numbers of more than 20 values float
     conflicts: tuple[CovariateConflict, ...]
     split: Split | None
@@ -89,27 +90,17 @@ def make_subject(
         restricted: Whether annotations restrict tiles, so that it matters which slides have them.
     """
     findings: list[Finding] = []
+    unread: list[str] = []
     rows = manifest.included
     patients = sorted(set(rows["patient_id"]))
     labels = pd.DataFrame(index=pd.Index(patients, name="patient_id", dtype=rows["patient_id"].dtype))
     for target, column in columns.items():
+        spellings = values.get(target, {})
         try:
-            labels[target] = patient_labels(manifest, {target: column}, {target: values.get(target, {})})[target]
+            labels[target] = patient_labels(manifest, {target: column}, {target: spellings})[target]
         except ManifestError as error:
-            for problem in error.problems:
-                conflict = ", patient " in problem.where[len(str(manifest.path)) :]
-                findings.append(
-                    Finding(
-                        code="label-conflict" if conflict else "label-fault",
-                        severity="error",
-                        where=f"{manifest.path}, column {column}",
-                        what=f"Rows of one patient disagree about {target}."
-                        if conflict
-                        else f"A label of {target} is not 0, 1 or empty.",
-                        evidence=(f"{problem.where}: expected {problem.expected}, got {problem.got}",),
-                        remedy=problem.remedy,
-                    )
-                )
+            unread.append(target)
+            findings += _label_findings(manifest, target, column, spellings, error.problems)
     if restricted and "regions" in rows:
         rows = rows.assign(annotated=np.where(rows["regions"] == "", "no", "yes"))
     covariates = patient_covariates(rows, frozenset(columns.values()) - set(subgroups), SCAN)
@@ -126,6 +117,7 @@ def make_subject(
             manifest=manifest,
             rows=rows,
             labels=labels,
+            unread=tuple(unread),
             covariates=table,
             conflicts=covariates.conflicts,
             split=split,
@@ -135,7 +127,7 @@ def make_subject(
             studied=studied,
             parts=_parts(split, studied),
         ),
-        _merged(findings),
+        tuple(findings),
     )
 
 
@@ -182,12 +174,30 @@ def _parts(split: Split | None, studied: pd.Index) -> dict[int, dict[str, pd.Ind
     return found
 
 
-def _merged(findings: list[Finding]) -> tuple[Finding, ...]:
-    """One finding a column and code, with all lines of evidence."""
-    merged: dict[tuple[str, str], Finding] = {}
-    for finding in findings:
-        key = finding.code, finding.where
-        before = merged.get(key)
-        evidence = finding.evidence if before is None else before.evidence + finding.evidence
-        merged[key] = Finding(finding.code, "error", finding.where, finding.what, evidence, finding.remedy)
-    return tuple(merged.values())
+def _label_findings(
+    manifest: Manifest, target: str, column: str, spellings: Mapping[str, int | None], problems: Sequence[Problem]
+) -> list[Finding]:
+    """One finding for patients whose rows disagree, one for cells that are no labels, all faults as evidence."""
+    wrong = misspelt_cells(manifest, column, spellings)
+    cells = [str(cell) for cell in dict.fromkeys(wrong)]
+    torn = [problem for problem in problems if ", patient " in problem.where[len(str(manifest.path)) :]]
+    misspelt = [problem for problem in problems if problem not in torn]
+    disagreement = f"Rows of one patient disagree about {target}."
+    fault = f"{counted(len(wrong), 'label')} of {target} {'is' if len(wrong) == 1 else 'are'} not 0, 1 or empty."
+    remedy = spelling_remedy(target, cells, manifest.table[column].astype(str))
+    return [
+        Finding(
+            code=code,
+            severity="error",
+            where=f"{manifest.path}, column {column}",
+            what=what,
+            evidence=tuple(f"{problem.where}: expected {problem.expected}, got {problem.got}" for problem in found),
+            remedy=remedy,
+            rows=rows,
+        )
+        for code, what, found, remedy, rows in (
+            ("label-conflict", disagreement, torn, torn[0].remedy if torn else "", ()),
+            ("label-fault", fault, misspelt, remedy, tuple(int(str(row)) for row in wrong.index)),
+        )
+        if found
+    ]

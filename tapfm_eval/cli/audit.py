@@ -25,7 +25,8 @@ def audit(
     study: Annotated[Path, typer.Argument(metavar="PROTOCOL|MANIFEST", help="Protocol YAML, or a manifest CSV.")],
     split: Annotated[Path | None, typer.Option("--split", metavar="FILE", help="Split of the MANIFEST.")] = None,
     targets: Annotated[
-        str, typer.Option("--targets", metavar="A,B", help="Label columns of the MANIFEST; all by default.")
+        str,
+        typer.Option("--targets", metavar="A,B", help="Label columns of the MANIFEST; those of 0 and 1 by default."),
     ] = "",
     values: Values = None,
     slides: Annotated[

@@ -1,5 +1,6 @@
 """What label a patient has: 0, 1 or unknown, the same in every row of the patient or an error."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,8 @@ _USUAL: dict[str, int | None] = {
     **dict.fromkeys(("na", "n/a", "nan", "unknown", "missing", "not available", "not assessed", "not tested"), None),
 }
 """What words stand for wherever they are labels at all; of any other word only its user can say it."""
+FEW = 0.05
+"""Cells that may be wrong in a column that is still taken for labels, as a share of its 0 and 1."""
 
 
 def patient_labels(manifest: Manifest, columns: Mapping[str, str], values: Spellings | None = None) -> pd.DataFrame:
@@ -126,13 +129,20 @@ def values_option(target: str, cells: Iterable[str], among: Iterable[str]) -> st
 
 
 def label_columns(manifest: Manifest) -> tuple[str, ...]:
-    """The columns that hold nothing but 0, 1 and empty cells, 0 or 1 at least once: targets of a manifest alone."""
+    """The columns taken for labels of a manifest alone: 0, 1 and empty cells, and perhaps a few others, their faults.
+
+    One bad cell makes no covariate of a label: a column may hold any number of cells that say unknown in words, and,
+    beside both 0 and 1, one other cell, or 5 % as many as there are 0 and 1.
+    """
     found = []
     for column in manifest.table.columns:
         if column in STANDARD:
             continue
-        cells = set(manifest.table[column])
-        if cells <= _PLAIN.keys() and cells - {""}:
+        cells = Counter(manifest.table[column])
+        negative, positive = (sum(cells[cell] for cell in same) for same in (("0", "0.0"), ("1", "1.0")))
+        labels = negative + positive
+        others = sum(number for cell, number in cells.items() if cell not in _PLAIN and not _says_unknown(cell))
+        if labels and (not others or (negative and positive and others <= max(1, FEW * labels))):
             found.append(column)
     return tuple(found)
 
@@ -176,6 +186,18 @@ def _says_unknown(cell: str) -> bool:
     return _USUAL.get(cell.casefold(), 0) is None
 
 
+def misspelt_cells(manifest: Manifest, column: str, mapping: Mapping[str, int | None]) -> "pd.Series[str]":
+    """The cells of a column that are neither 0, 1, empty nor mapped, by row of the file."""
+    cells = _as_text(manifest.table[column])
+    return cells[~cells.isin([*_PLAIN, *(cell.strip() for cell in mapping)])]
+
+
+def spelling_remedy(target: str, cells: Iterable[str], among: Iterable[str]) -> str:
+    """What to do about cells that are no labels; see `values_option`."""
+    option = values_option(target, cells, among)
+    return f"Map it: under targets.{target}.values in a protocol, or with {option} where there is none."
+
+
 def _some(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
@@ -187,12 +209,11 @@ def _cells_as_labels(
     meaning = dict(_PLAIN)
     meaning.update({cell.strip(): float("nan") if label is None else float(label) for cell, label in mapping.items()})
     cells = _as_text(manifest.table[column])
-    wrong = cells[~cells.isin(list(meaning))]
+    wrong = misspelt_cells(manifest, column, mapping)
     for cell, rows in wrong.groupby(wrong, sort=False).groups.items():  # one problem a spelling, not one a row
         numbers = [int(str(row)) for row in rows]
         others = f" in {len(numbers)} rows ({_some(numbers)})" if len(numbers) > 1 else ""
-        option = values_option(target, [str(cell)], cells)
-        remedy = f"Map it: under targets.{target}.values in a protocol, or with {option} where there is none."
+        remedy = spelling_remedy(target, [str(cell)], cells)
         where = manifest.where(numbers[0], column)
         problems.append(Problem(where, "0, 1 or empty", f"{shown(str(cell))}{others}", remedy))
     labels = cells.map(lambda cell: meaning.get(cell, float("nan"))).astype(float)

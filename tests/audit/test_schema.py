@@ -16,7 +16,7 @@ from tapfm_eval.errors import InputError
 from tapfm_eval.protocol.schema import Protocol
 
 CODES = ("manifest-fault", "split-fault", "label-fault", "label-conflict", "covariate-conflict", "column-missing",
-         "cohort-empty", "target-not-assessed", "study-refused", "covariates-left-out")  # fmt: skip
+         "cohort-empty", "target-not-assessed", "study-refused", "covariates-left-out", "columns-taken")  # fmt: skip
 
 
 def test_a_clean_study_has_no_fault(study: Study) -> None:
@@ -142,6 +142,36 @@ def test_a_subgroup_that_differs_is_refused_even_if_it_is_accepted(study: Study)
     overrides = [{"finding": "covariate-conflict", "reason": "known to the board"}]
     study.protocol = {"analysis": {"subgroups": ["sex"]}, "overrides": overrides}
     assert one(study.audit(), "study-refused").severity == "error"
+
+
+@pytest.mark.parametrize("cell", ["yes", "2", "NA", "unknown", "01.01.1900"])
+def test_one_bad_cell_does_not_hide_a_label_column(study: Study, cell: str) -> None:
+    study.ours.loc[2, "GENE"] = cell
+    findings = study.audit_ours(targets=())
+    fault = one(findings, "label-fault")
+    assert fault.rows == (4,)
+    assert f"got '{cell}'" in fault.evidence[0]
+    assert "--targets" in fault.remedy
+    taken = one(findings, "columns-taken")
+    assert taken.evidence[0] == "labels: OTHER, GENE"
+    assert "site" in taken.evidence[1]
+
+
+def test_labels_that_say_unknown_in_words_are_one_fault_with_all_rows_and_one_remedy(study: Study) -> None:
+    study.ours.loc[2:41, "GENE"] = "NA"
+    study.ours.loc[50, "GENE"] = "neg"
+    fault = one(study.audit_ours(targets=()), "label-fault")
+    assert fault.rows == (*range(4, 44), 52)
+    assert "--values 'GENE:neg=0,NA='" in fault.remedy
+
+
+def test_a_count_is_no_label_and_a_lone_faulty_label_is_not_called_missing(study: Study) -> None:
+    study.ours["lesions"] = [str(at % 4) for at in range(len(study.ours))]
+    assert "lesions" not in one(study.audit_ours(targets=()), "columns-taken").evidence[0]
+    study.ours.loc[2, "GENE"] = "yes"
+    alone = study.audit_ours(targets=["GENE"])
+    assert one(alone, "columns-taken").evidence[0] == "labels: GENE"
+    assert not found(alone, "cohort-empty")
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
