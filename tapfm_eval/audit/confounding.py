@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.subject import CLINICAL, SCAN, Subject
 from tapfm_eval.audit.tables import (
     SIGNIFICANT,
@@ -101,7 +101,7 @@ def _site(subject: Subject, seed: int) -> list[Finding]:
                 where=where,
                 what=f"{_names(bound)} {'depends' if len(bound) == 1 else 'depend'} on the site: a model can score by "
                 "recognising the hospital.",
-                evidence=lines([_said(found) for found in bound]),
+                evidence=tuple(_said(found) for found in bound),
                 remedy="Split by site (`tapfm-eval split --scheme site-preserved`) and break results down by site.",
                 numbers={found.label: found.v for found in bound},
             )
@@ -114,7 +114,7 @@ def _site(subject: Subject, seed: int) -> list[Finding]:
                 severity="warning",
                 where=where,
                 what=f"The site alone predicts {', '.join(alone)} above chance.",
-                evidence=lines([f"{target}: {_auroc_said(found)}" for target, found in alone.items()]),
+                evidence=tuple(f"{target}: {_auroc_said(found)}" for target, found in alone.items()),
                 remedy="Compare every model with these AUROCs where sites are on both sides; split by site.",
                 numbers={target: found.value for target, found in alone.items()},
             )
@@ -144,7 +144,7 @@ def _scan(subject: Subject, seed: int) -> list[Finding]:
             severity="warning",
             where=subject.where,
             what=f"How slides were {made} tells {', '.join(targets)}: a model can score by recognising that.",
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy="Balance the split on these columns, break results down by them, and compare models within them.",
             numbers={
                 **{f"{found.label}_{found.variable}_v": found.v for found in bound},
@@ -172,7 +172,7 @@ def _covariates(subject: Subject, seed: int) -> list[Finding]:
                 what=f"{_names(bound)} {'depends' if len(bound) == 1 else 'depend'} on {name}: a model can score above "
                 "chance by what the tissue shows of it"
                 + ("." if understood else ", be it biology or how slides were made."),
-                evidence=lines([_said(found) for found in bound]),
+                evidence=tuple(_said(found) for found in bound),
                 remedy=f"Break results down by {name}, and adjust for it."
                 if understood
                 else f"Find out what {name} stands for. If it is of the tumour or patient, break results down by it "
@@ -239,7 +239,7 @@ def _missing(subject: Subject, seed: int) -> list[Finding]:
                     where=subject.where,
                     what=f"{', '.join(concerned)} {'is' if len(concerned) == 1 else 'are'} unknown for up to "
                     f"{max(shares[target] for target in concerned):.1%} of the patients.",
-                    evidence=lines([f"{t}: {int(absent[t].sum())} of {len(everyone)} unknown" for t in concerned]),
+                    evidence=tuple(f"{t}: {int(absent[t].sum())} of {len(everyone)} unknown" for t in concerned),
                     remedy="Say why they are unknown; patients without any label leave the study.",
                     numbers={target: float(absent[target].sum()) for target in concerned},
                 )
@@ -265,7 +265,7 @@ def _missing(subject: Subject, seed: int) -> list[Finding]:
                 where=subject.where,
                 what=f"Whether a label is unknown depends on {', '.join(dict.fromkeys(f.variable for f in bound))}: "
                 "the patients with a label are not a fair sample of all.",
-                evidence=lines([f"unknown {_said(found)}" for found in bound]),
+                evidence=tuple(f"unknown {_said(found)}" for found in bound),
                 remedy="Say who was sequenced and why, and read results for those patients only.",
                 numbers={f"{found.label}_{found.variable}": found.v for found in bound},
             )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.subject import SCAN, Subject
 from tapfm_eval.audit.tables import (
     Difference,
@@ -45,7 +45,7 @@ def audit_split(subject: Subject, seed: int) -> tuple[Finding, ...]:
             where=f"{split.path}, {variable}",
             what=f"{variable} differs between parts of the split by more than chance, in "
             f"{counted(len(same), 'comparison')}; the largest standardised difference is {signed(_largest(same).smd)}.",
-            evidence=lines([difference.said for difference in same]),
+            evidence=tuple(difference.said for difference in same),
             remedy=f"Make the split again with `tapfm-eval split`, or read results by {variable}.",
             numbers=_numbers(_largest(same)),
         )
@@ -61,7 +61,7 @@ def audit_split(subject: Subject, seed: int) -> tuple[Finding, ...]:
                 what=f"The largest standardised difference between parts is {signed(largest.smd)} ({largest.variable}, "
                 f"{largest.between}); {len(large)} of {len(tested)} comparisons reach {LARGE} without being more than "
                 "chance may explain.",
-                evidence=lines([d.said for d in sorted(large, key=lambda d: -abs(d.smd))], 20),
+                evidence=tuple(d.said for d in sorted(large, key=lambda d: -abs(d.smd))),
                 remedy="Small parts differ by chance: read results by these variables with care.",
                 numbers=_numbers(largest),
             )

@@ -90,7 +90,7 @@ class Finding:
     severity: Severity
     where: str  # file, cohort, or key of the protocol
     what: str  # one sentence
-    evidence: tuple[str, ...]  # lines: which rows, patients, slides
+    evidence: tuple[str, ...]  # all lines: which rows, patients, slides; a terminal shows the first ones
     remedy: str  # an instruction
     rows: tuple[int, ...] = ()  # of the file in `where`, as in the file (header: row 1)
     numbers: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # NaN: not estimable
@@ -126,11 +126,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def listed(items: Sequence[str], limit: int = 10) -> str:
     """The first items, separated by commas, and how many more there are."""
     return ", ".join(items[:limit]) + (f", and {len(items) - limit} more" if len(items) > limit else "")
-
-
-def lines(items: Sequence[str], limit: int = 50) -> tuple[str, ...]:
-    """The first items as lines of evidence, and how many more there are."""
-    return (*items[:limit], *((f"and {len(items) - limit} more",) if len(items) > limit else ()))
 
 
 def audit_content(findings: Iterable[Finding], accepted: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tapfm_eval.audit.findings import Finding, counted, lines, listed
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.identity import barcode, file_key, spelling
 from tapfm_eval.audit.subject import Subject
 
@@ -91,7 +91,7 @@ def _shared_patients(subjects: Sequence[Subject], slides: Iterable[_Slide]) -> l
             where=f"{subjects[first].where} and {subjects[second].where}",
             what=f"{counted(len(said), 'patient is', 'patients are')} in {subjects[first].name} and in "
             f"{subjects[second].name}: the second is not independent of the first.",
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy="Give their rows in one of the manifests a reason in `exclude`. If they are different people whom "
             "two centres number alike, begin every id with its centre.",
             numbers={"patients": len(said)},
@@ -154,7 +154,7 @@ def _two_ids(subject: Subject, groups: list[tuple[str, ...]]) -> list[Finding]:
                 severity="error",
                 where=f"{subject.split.path} and {subject.where}",
                 what=f"{counted(len(torn), 'patient is', 'patients are')} in two parts of a fold, under two ids.",
-                evidence=lines(torn),
+                evidence=tuple(torn),
                 remedy=remedy,
                 numbers={"patients": len(torn)},
             )
@@ -166,7 +166,7 @@ def _two_ids(subject: Subject, groups: list[tuple[str, ...]]) -> list[Finding]:
                 severity="warning",
                 where=subject.where,
                 what=f"{counted(len(together), 'patient has', 'patients have')} two ids and would count twice.",
-                evidence=lines(together),
+                evidence=tuple(together),
                 remedy=remedy,
                 numbers={"patients": len(together)},
             )
@@ -224,7 +224,7 @@ def _shared_slide(
         severity="warning" if code in ("slide-twice", "slide-same-name") else "error",
         where=where,
         what=what,
-        evidence=lines([said for said, _, _ in found]),
+        evidence=tuple(said for said, _, _ in found),
         remedy=remedy,
         rows=tuple(sorted({row for _, one, other in found for row in (one, other)})) if same else (),
         numbers={"slides": number},
@@ -254,7 +254,7 @@ def _names(subject: Subject, slides: list[_Slide]) -> list[Finding]:
                     where=subject.where,
                     what=f"{counted(len(found), 'slide is', 'slides are')} named after another patient than the row "
                     "says: the label may belong to somebody else.",
-                    evidence=lines([f"{slide.shown_with_path}: named after {other}" for slide, other in found]),
+                    evidence=tuple(f"{slide.shown_with_path}: named after {other}" for slide, other in found),
                     remedy="Correct patient_id, slide_id or path, or give the rows a reason in `exclude`.",
                     rows=tuple(slide.row for slide, _ in found),
                     numbers={"slides": len(found)},
@@ -296,7 +296,7 @@ def _outside(subject: Subject) -> list[Finding]:
             where=f"{subject.split.path} and {subject.where}",
             what=f"{counted(len(missing), 'labelled patient has', 'labelled patients have')} no place in the split and "
             "will leave the study.",
-            evidence=lines(missing),
+            evidence=tuple(missing),
             remedy="Make the split again, or give their rows a reason in `exclude`.",
             numbers={"patients": len(missing)},
         )
@@ -322,9 +322,9 @@ def _tested_once(subject: Subject) -> list[Finding]:
     if not len(never) and not len(often) and not len(lost):
         return []
     said = [
-        f"{counted(len(found), 'patient')} {what}: {listed([str(patient) for patient in found])}"
+        f"{patient}: {what}"
         for found, what in ((never, "never tested"), (often, "tested more than once"), (lost, "missing from a fold"))
-        if len(found)
+        for patient in found
     ]
     return [
         Finding(

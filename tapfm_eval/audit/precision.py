@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.statistics.intervals import newcombe5_limits, score_terms
@@ -44,7 +44,7 @@ def audit_selection(protocol: Protocol, subject: Subject) -> tuple[Finding, ...]
             where=f"selection.min_per_class, {subject.name}, {target}",
             what=f"{target} has fewer than {least} validation patients of a class in {counted(len(said), 'fold')}: "
             "epochs would be selected without it there, or on chance.",
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy="Make a split that is stratified on this target, use fewer folds, or take the target out."
             if subject.labels[target].nunique() > 1
             else f"The cohort has patients of one class alone: take {target} out.",
@@ -95,7 +95,7 @@ def audit_precision(subject: Subject, level: float) -> tuple[Finding, ...]:
             what=f"Interval widths to expect in {subject.name} at an AUROC of {PLANNED}: "
             + "; ".join(f"{t} {_short(numbers[f'{t}_width'])}" for t in names)
             + ".",
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy="Judge before any GPU is booked whether this is precise enough for the question.",
             numbers=numbers,
         )

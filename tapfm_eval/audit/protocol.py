@@ -87,7 +87,7 @@ def _exposure(protocol: Protocol, subject: Subject, cards: Mapping[str, Backbone
                 severity="warning",
                 where=f"cohorts.{subject.name}",
                 what=what,
-                evidence=(*(f"{name}: {cards[name].pretraining}" for name in names), f"arms: {listed(arms, 20)}"),
+                evidence=(*(f"{name}: {cards[name].pretraining}" for name in names), f"arms: {', '.join(arms)}"),
                 remedy="Say so beside the results, add a backbone whose owner declares these slides excluded, or test "
                 "on patients that no backbone can have seen.",
                 numbers={"arms": len(arms)},
@@ -150,7 +150,7 @@ def _scale(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]:
             where=f"tiles.mpp, and arms with backbone {name}",
             what=f"Tiles are cut at {mpp:g} µm per pixel, while {card.title} takes {card.mpp:g}: nuclei and glands are "
             f"{card.mpp / mpp:.2g} times the size it knows, unless it was pretrained at several scales.",
-            evidence=(f"pretraining: {card.pretraining}", f"arms: {listed(arms, 20)}"),
+            evidence=(f"pretraining: {card.pretraining}", f"arms: {', '.join(arms)}"),
             remedy=f"State `mpp: {card.mpp:g}` under `tiles:`, or name the publication that used this scale.",
             numbers={"tiles_mpp": mpp, "backbone_mpp": card.mpp},
         )
@@ -209,7 +209,7 @@ def _selection(protocol: Protocol, subjects: Sequence[Subject]) -> list[Finding]
                     where=f"cohorts.{development.name}.folds",
                     what=f"Only {counted(len(chosen), 'fold')} of {split.meta['folds']} are run: folds picked after a "
                     "look at their results would select on test patients.",
-                    evidence=(f"folds {listed([str(fold) for fold in chosen], 20)} of {split.path}",),
+                    evidence=(f"folds {', '.join(map(str, chosen))} of {split.path}",),
                     remedy="Write `folds: all`, or say on what grounds these folds were chosen beforehand.",
                     numbers={"folds": len(chosen)},
                 )

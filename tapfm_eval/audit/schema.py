@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tapfm_eval.audit.findings import Finding, counted, lines, listed
+from tapfm_eval.audit.findings import Finding, counted, listed
 from tapfm_eval.audit.subject import SCAN, SITES, Subject
 from tapfm_eval.cohort.labels import two_valued, values_option
 from tapfm_eval.errors import InputError, Problem
@@ -31,7 +31,7 @@ def manifest_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ..
             what=f"{counted(len(found), 'cell is', 'cells are')} not as the manifest's format has them."
             if column
             else f"{counted(len(found), 'row is', 'rows are')} malformed.",
-            evidence=lines([f"{p.where[len(path) + 2 :]}: expected {p.expected}, got {p.got}" for p in found]),
+            evidence=tuple(f"{p.where[len(path) + 2 :]}: expected {p.expected}, got {p.got}" for p in found),
             remedy=found[0].remedy,
             rows=tuple(sorted({row for p in found for row in _rows(p)})),
             numbers={"faults": len(found)},
@@ -53,7 +53,7 @@ def split_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
                 severity="error",
                 where=path,
                 what=f"{counted(len(torn), 'row puts', 'rows put')} a patient into a fold a second time.",
-                evidence=lines([f"{p.where[len(path) + 2 :]}: {p.got}" for p in torn]),
+                evidence=tuple(f"{p.where[len(path) + 2 :]}: {p.got}" for p in torn),
                 remedy=torn[0].remedy,
                 rows=tuple(sorted({row for p in torn for row in _rows(p)})),
                 numbers={"rows": len(torn)},
@@ -65,7 +65,7 @@ def split_faults(problems: Iterable[Problem], path: str) -> tuple[Finding, ...]:
             severity="error",
             where=path,
             what=f"The split has {counted(len(same), 'fault')}: expected {expected}.",
-            evidence=lines([f"{p.where[len(path) + 2 :] or 'the file'}: got {p.got}" for p in same]),
+            evidence=tuple(f"{p.where[len(path) + 2 :] or 'the file'}: got {p.got}" for p in same),
             remedy=same[0].remedy,
             rows=tuple(sorted({row for p in same for row in _rows(p)})),
             numbers={"faults": len(same)},
@@ -94,7 +94,7 @@ def audit_rows(subject: Subject) -> tuple[Finding, ...]:
                 if column in subject.subgroups
                 else "; the value of the first slide stands."
             ),
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy="Give all rows of a patient the same value.",
             rows=tuple(sorted(rows[column])),
             numbers={"patients": len(said)},
@@ -116,7 +116,7 @@ def audit_unnamed(subject: Subject, opened: bool = False) -> tuple[Finding, ...]
             where=subject.where,
             what=f"{len(unnamed)} of {counted(len(subject.studied), 'patient')} of {subject.name} have no named slide: "
             "nothing of them can be run.",
-            evidence=lines(unnamed),
+            evidence=tuple(unnamed),
             remedy=f"`tapfm-eval cohort link {subject.where} --slides DIR --out FILE` fills them in; or give the rows "
             "a reason in `exclude`.",
             numbers={"patients": len(unnamed)},
@@ -138,7 +138,7 @@ def audit_left_out(subject: Subject) -> tuple[Finding, ...]:
             severity="note",
             where=subject.where,
             what=f"{counted(len(names), 'column is', 'columns are')} not looked at: {listed(names, 20)}.",
-            evidence=lines([f"{', '.join(columns)}: {why}" for why, columns in same.items()]),
+            evidence=tuple(f"{', '.join(columns)}: {why}" for why, columns in same.items()),
             remedy="Name a column that matters under `analysis.subgroups`, or give it at most 20 different values.",
             numbers={"columns": len(names)},
         ),
@@ -200,7 +200,7 @@ def audit_emptiness(subject: Subject) -> tuple[Finding, ...]:
                 severity="error",
                 where=subject.where,
                 what="No column is known to hold labels: none has 0, 1 and empty cells alone.",
-                evidence=lines([*said] if said else ["no column of two different values either"]),
+                evidence=tuple(said or ["no column of two different values either"]),
                 remedy=f"Say what the cells stand for, for example {values_option(column, cells, cells)}.",
             ),
         )

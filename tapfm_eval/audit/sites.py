@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from tapfm_eval.audit.findings import Finding, counted, lines, listed
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.subject import SITES, Subject
 
 
@@ -49,7 +49,7 @@ def _sites(subject: Subject) -> list[Finding]:
                     if promised
                     else ": the model may know the hospital."
                 ),
-                evidence=lines([f"fold {fold}: {listed(shared, 20)}" for fold, shared in crossing.items()]),
+                evidence=tuple(f"fold {fold}: {', '.join(shared)}" for fold, shared in crossing.items()),
                 remedy="Make the split again with `tapfm-eval split --scheme site-preserved`.",
                 numbers={"folds": len(crossing), "test_patients_at_most": patients},
             )
@@ -65,7 +65,7 @@ def _sites(subject: Subject) -> list[Finding]:
                       "Whether sites are on two sides of the split cannot be said")
                 + (": " if known else ": there is no column `site`, so ")
                 + f"the site of {len(unknown)} of {counted(len(subject.studied), 'patient')} is unknown.",
-                evidence=lines([str(patient) for patient in unknown]) if known else (),
+                evidence=tuple(str(patient) for patient in unknown) if known else (),
                 remedy="Fill in the sites, exclude the rows with a reason, or make the split again by another scheme.",
                 numbers={"unknown": len(unknown), "of": len(subject.studied)},
             )
@@ -104,7 +104,7 @@ def _external_sites(external: Subject, development: Subject) -> list[Finding]:
             where=f"{external.where}, column site",
             what=f"{counted(len(counts), 'site')} of {external.name} ({counted(number, 'patient')}) "
             f"{'is' if len(counts) == 1 else 'are'} in {development.name} too: these patients are not external.",
-            evidence=lines([f"site {site}: {counted(int(found), 'patient')}" for site, found in counts.items()]),
+            evidence=tuple(f"site {site}: {counted(int(found), 'patient')}" for site, found in counts.items()),
             remedy="Exclude those rows from one of the cohorts, or read the external results without them.",
             numbers={"sites": len(counts), "patients": number},
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.schema import audit_unnamed
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.cohort.download import Fault, SlideFault, check_slides, slide_places
@@ -192,7 +192,7 @@ def _absent(subject: Subject, folder: Path) -> list[Finding]:
             severity="warning" if kind == "regions" else "error",  # a protocol that uses none of them runs without
             where=f"{subject.where} and {folder}",
             what=f"{counted(len(said), 'slide')} of {subject.name} {what[kind]}",
-            evidence=lines([line for _, line in said]),
+            evidence=tuple(line for _, line in said),
             remedy=f"`tapfm-eval cohort check {subject.where} --slides {folder}` lists them; download them again, or "
             "exclude their rows with a reason."
             if kind != "regions"
@@ -213,7 +213,7 @@ def _broken(subject: Subject, broken: list[tuple[SlideFile, str]]) -> list[Findi
             severity="error",
             where=subject.where,
             what=f"{counted(len(broken), 'slide')} of {subject.name} cannot be read at a known scale.",
-            evidence=lines([f"{file.shown}: {why}" for file, why in broken]),
+            evidence=tuple(f"{file.shown}: {why}" for file, why in broken),
             remedy="Download them again, state their mpp in the manifest, or exclude their rows with a reason.",
             rows=tuple(file.row for file, _ in broken),
             numbers={"slides": len(broken)},
@@ -280,7 +280,7 @@ def _pairs_found(code: str, pairs: list[tuple[SlideFile, SlideFile, str]], what:
             severity="error" if crossing and code == "slide-same-bytes" else "warning",
             where="slides of two patients or cohorts" if crossing else "slides of one patient",
             what=f"{counted(len(said), 'pair')} of slides {'is' if len(said) == 1 else 'are'} {what}.",
-            evidence=lines(said),
+            evidence=tuple(said),
             remedy=remedy,
             numbers={"pairs": len(said)},
         )
@@ -299,9 +299,7 @@ def _colours(stained: list[tuple[SlideFile, Look]]) -> list[Finding]:
             where=found[0][0].where,
             what=f"{counted(len(found), 'slide')} of {name} {'does' if len(found) == 1 else 'do'} not have the pink to "
             "violet of H&E.",
-            evidence=lines(
-                [f"{file.shown}: {seen.h_and_e:.0%} of the tissue is pink to violet" for file, seen in found]
-            ),
+            evidence=tuple(f"{file.shown}: {seen.h_and_e:.0%} of the tissue is pink to violet" for file, seen in found),
             remedy="Look at them: other stains and strong pen or fading belong out, with a reason in `exclude`.",
             rows=tuple(file.row for file, _ in found),
             numbers={"slides": len(found)},

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 
-from tapfm_eval.audit.findings import Finding, counted, lines
+from tapfm_eval.audit.findings import Finding, counted
 from tapfm_eval.audit.subject import Subject
 
 _TCGA = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}-(\d\d)[A-Z](?:-\d\d-(DX|TS|BS|MS))?", re.IGNORECASE)
@@ -133,8 +133,8 @@ def _finding(
         severity="error" if severity == "error" else "warning",
         where=subject.where,
         what=f"{counted(len(found), 'slide')} of {total} {'is' if len(found) == 1 else 'are'} {what}.",
-        evidence=lines(
-            [f"row {row}: {name} {' '.join((told, stain)).strip()}".strip() for row, name, told, stain in found]
+        evidence=tuple(
+            f"row {row}: {name} {' '.join((told, stain)).strip()}".strip() for row, name, told, stain in found
         ),
         remedy=remedy,
         rows=tuple(row for row, *_ in found),

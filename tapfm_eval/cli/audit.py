@@ -134,7 +134,9 @@ def show_findings(findings: "Sequence[Finding]", accepted: "Mapping[str, str]", 
         for line in finding.evidence[:SHOWN_LINES]:
             body.append(f"\n- {line}", style="dim")
         if len(finding.evidence) > SHOWN_LINES:
-            body.append(f"\n- and {len(finding.evidence) - SHOWN_LINES} more lines (--json shows all)", style="dim")
+            body.append(
+                f"\n- and {len(finding.evidence) - SHOWN_LINES} more lines (audit --json shows all)", style="dim"
+            )
         if finding.code in accepted:
             body.append(f"\nAccepted: {accepted[finding.code]}", style="green")
         elif finding.severity != "note":

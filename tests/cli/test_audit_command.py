@@ -154,3 +154,17 @@ def test_a_manifest_whose_labels_are_words_says_how_to_read_them(command: Comman
     precision = next(finding for finding in found if finding["code"] == "expected-precision")
     assert precision["numbers"]["GENE_positives"] == 30
     assert command("audit", manifest, "--values", "GEN:mut=1").code == 2
+
+
+def test_json_and_page_hold_every_line_of_a_finding_of_which_the_terminal_shows_the_first(
+    command: Command, tmp_path: Path
+) -> None:
+    manifest, page = tmp_path / "m.csv", tmp_path / "a.html"
+    rows = [f"P{at:03},S{at:03},{at % 2},{200 + at}" for at in range(180)]  # years beyond 130
+    manifest.write_text("\n".join(["patient_id,slide_id,GENE,age", *rows]) + "\n", encoding="utf-8")
+    said = command("audit", manifest, "--html", page)
+    assert "and 172 more lines (audit --json shows all)" in " ".join(said.out.split())
+    (fault,) = json.loads(command("audit", manifest, "--json").out)["findings"]
+    assert len(fault["evidence"]) == len(fault["rows"]) == fault["numbers"]["faults"] == 180
+    assert fault["evidence"][-1].startswith("row 181, column age: ")
+    assert "row 181, column age" in page.read_text(encoding="utf-8")
