@@ -24,7 +24,7 @@ def backbones_list(
     if as_json:
         from tapfm_eval.serialise import plain
 
-        print_json([plain(card) for card in CARDS.values()])
+        print_json({"format": "tapfm-eval/backbones/1", "backbones": [plain(card) for card in CARDS.values()]})
         return
     if quiet:
         typer.echo("\n".join(CARDS))
@@ -87,7 +87,7 @@ def _print_checks(checks: "list[BackboneCheck]", *, as_json: bool) -> None:
     if as_json:
         from tapfm_eval.serialise import plain
 
-        print_json([plain(check) for check in checks])
+        print_json({"format": "tapfm-eval/backbone-checks/1", "checks": [plain(check) for check in checks]})
         return
     from rich.console import Console
     from rich.table import Table

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import REPOSITORY, Command
 
+from tapfm_eval.backbones.check import BackboneCheck
+
 LUAD = REPOSITORY / "protocols" / "luad.yaml"
 
 
@@ -161,8 +163,19 @@ def test_the_schema_names_every_key(command: Command) -> None:
 
 def test_backbones_are_listed_with_licence(command: Command) -> None:
     assert "CC-BY-NC-ND" in command("backbones", "list").out
-    cards = json.loads(command("backbones", "list", "--json").out)
-    assert {card["name"] for card in cards} >= {"uni", "gigapath", "h-optimus-0"}
+    listed = json.loads(command("backbones", "list", "--json").out)
+    assert listed["format"] == "tapfm-eval/backbones/1"
+    assert {card["name"] for card in listed["backbones"]} >= {"uni", "gigapath", "h-optimus-0"}
+
+
+def test_checks_of_backbones_are_one_object_that_names_its_format(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = BackboneCheck("uni", 303_350_784, builds=True, weights=None, loads=False, problem=None)
+    monkeypatch.setattr("tapfm_eval.api.backbones_check", lambda name, weights: (check,))
+    said = json.loads(command("backbones", "check", "uni", "--json").out)
+    assert said["format"] == "tapfm-eval/backbone-checks/1"
+    assert [found["name"] for found in said["checks"]] == ["uni"]
 
 
 def test_reporting_a_folder_that_is_no_run_is_explained(command: Command, tmp_path: Path) -> None:
