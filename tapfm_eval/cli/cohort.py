@@ -176,7 +176,11 @@ def import_(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make for manifest and split.")],
     slides_table: Annotated[
         Path | None,
-        typer.Option("--slides-table", metavar="FILE", help="STAMP's, or `slide_id,patient_id` for tapfm and eagle."),
+        typer.Option(
+            "--slides-table",
+            metavar="FILE",
+            help="STAMP's, or `slide_id,patient_id` (or `case_id`) of tapfm, eagle.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", help="What the column `label` of clam and nnmil stands for.")

@@ -10,6 +10,7 @@ from tapfm_eval.cohort import imports
 from tapfm_eval.cohort.csvfile import read_csv_file, shown
 from tapfm_eval.cohort.imported import (
     ImportedCohort,
+    at_source,
     draw_validation,
     slide_name,
     with_labels_read,
@@ -63,10 +64,15 @@ def _patients(tables: Tables) -> dict[str, str] | None:
     """The patient of each slide, by the slide's name as written and without its ending."""
     if tables.slides_table is None:
         return None
-    file = read_csv_file(tables.slides_table, ManifestError, "a table of slides", ("slide_id", "patient_id"))
+    what, named = "a table of slides", ("patient_id", "case_id")
+    file = read_csv_file(tables.slides_table, ManifestError, what, ("slide_id",))
+    column = next((name for name in named if name in file.columns), None)
+    if column is None:
+        expected, got = "a column 'patient_id' (or 'case_id')", f"columns {', '.join(file.columns[:12])}"
+        raise ManifestError(Problem(f"{file.where}, row 1", expected, got, "Add the column."))
     found: dict[str, str] = {}
     problems = []
-    for line, slide, patient in zip(file.lines, file.column("slide_id"), file.column("patient_id"), strict=True):
+    for line, slide, patient in zip(file.lines, file.column("slide_id"), file.column(column), strict=True):
         names = (slide, slide_name(slide))
         if not slide or not patient or any(found.get(name, patient) != patient for name in names):
             got = f"{shown(slide)} of {shown(patient)}"
@@ -139,13 +145,20 @@ def import_cohort(tool: str, tables: Tables, out: Path, validation: float | None
     try:
         try:
             manifest, _ = write_import(imported, made / "manifest.csv")
+        except ManifestError as error:
+            raise ManifestError(at_source(imported, p, made / "manifest.csv") for p in error.problems) from None
+        try:
             if tables.slides is not None:
                 links = link_slides(manifest, tables.slides)
                 manifest = write_links(links, made / "manifest.csv", made / "links.csv")
             if imported.split is not None:
                 write_import_split(imported, manifest, made / "split.csv")
         except InputError as error:
-            problems = [replace(p, where=p.where.replace(f"{made}/", "the imported ")) for p in error.problems]
+            split = f"the split of {imported.source}"
+            problems = [
+                replace(p, where=p.where.replace(str(made / "split.csv"), split).replace(f"{made}/", "the imported "))
+                for p in error.problems
+            ]
             raise type(error)(problems) from None
         record = _record(imported, manifest, out)
         files = [*tables.files, *([tables.slides_table] if tables.slides_table else [])]

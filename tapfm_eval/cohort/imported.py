@@ -1,6 +1,7 @@
 """How another tool's rows and parts become one cohort: slides to patients, no patient on two sides, nothing dropped."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -33,6 +34,9 @@ class ImportedCohort:
     rows: pd.DataFrame  # patient_id, slide_id, path, then labels and covariates, all text; by patient_id, slide_id
     split: pd.DataFrame | None  # patient_id, fold, split; None where the tables hold none
     notes: tuple[str, ...]  # what was derived rather than read, to be shown to the user
+    places: tuple[str, ...]  # of each row, where the user's tables have it: `labels.csv, row 4`
+    called: Mapping[str, str]  # what the user's tables call our columns, where they have other names
+    facts: Mapping[str, str]  # of each patient, the place of labels and covariates that stand in a table of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +50,26 @@ class Assignment:
 
 
 def assemble(
-    source: str, rows: pd.DataFrame, assignments: list[Assignment], by: str, where: str, notes: Sequence[str]
+    source: str,
+    rows: pd.DataFrame,
+    assignments: list[Assignment],
+    by: str,
+    where: str,
+    notes: Sequence[str],
+    called: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
 ) -> ImportedCohort:
     """The cohort of a table and its parts, with folds numbered from 0.
 
     Args:
         source: The tool's name.
-        rows: patient_id, slide_id, path and further columns, in any order.
+        rows: patient_id, slide_id, path and further columns, in any order; index: file and row, for messages.
         assignments: The parts; an empty part leaves its slide out of the fold.
         by: What assignments name: slide_id or patient_id.
         where: The table, for messages.
         notes: What was derived so far.
+        called: What the tables call our columns.
+        facts: Place of each patient's labels and covariates, where a table of slides stands apart.
 
     Raises:
         ManifestError: Where a slide belongs to two patients.
@@ -103,8 +116,9 @@ def assemble(
             notes += [f"fold {fold} has no {part} patients" for part in lacking]
         outside = ~rows["patient_id"].isin(split["patient_id"])
         notes += filter(None, [counted(outside, "in no part of the split", rows)])
-    ordered = rows.sort_values(["patient_id", "slide_id"], ignore_index=True)
-    return ImportedCohort(source, ordered, split, tuple(notes))
+    ordered = rows.sort_values(["patient_id", "slide_id"])
+    places = tuple(map(str, ordered.index))
+    return ImportedCohort(source, ordered.reset_index(drop=True), split, tuple(notes), places, called, facts or {})
 
 
 def counted(chosen: "pd.Series[bool]", what: str, rows: pd.DataFrame) -> str:
@@ -189,6 +203,25 @@ def write_import_split(imported: ImportedCohort, manifest: Manifest, split: Path
     meta: dict[str, Any] = {"scheme": f"imported from {imported.source}", "manifest_sha256": manifest.sha256}
     write_split(split, imported.split, {**meta, "notes": list(imported.notes)})
     return read_split(split, manifest)
+
+
+def at_source(imported: ImportedCohort, problem: Problem, manifest: Path) -> Problem:
+    """A problem of the written manifest as one of the tables that it was made from: their row, their column."""
+    found = re.fullmatch(r", row (\d+), column (.*)", problem.where.removeprefix(str(manifest)), re.DOTALL)
+    if found is None or int(found.group(1)) < 2:  # of the header
+        return replace(problem, where=problem.where.replace(str(manifest), f"the manifest of {imported.source}"))
+    at, column = int(found.group(1)) - 2, found.group(2)
+    place = imported.places[at]
+    if column not in ("patient_id", "slide_id", "path"):
+        place = imported.facts.get(str(imported.rows["patient_id"].iloc[at]), place)
+
+    def other(match: "re.Match[str]") -> str:
+        told = imported.places[int(match.group(2)) - 2]
+        file = place.rpartition(", row ")[0]
+        return match.group(1) + (told.removeprefix(f"{file}, ") if told.startswith(f"{file}, row ") else told)
+
+    got = re.sub(r"(, which is in | again, as in |, while )row (\d+)", other, problem.got)
+    return replace(problem, where=f"{place}, column {imported.called.get(column, column)}", got=got)
 
 
 def with_labels_read(imported: ImportedCohort, values: Spellings) -> ImportedCohort:

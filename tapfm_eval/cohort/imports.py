@@ -28,7 +28,7 @@ def import_clam(labels: Path, splits: Sequence[Path] = (), target: str = "label"
     file = read_csv_file(labels, ManifestError, "a CLAM label table", ("case_id", "slide_id", "label"))
     rows = _rows(file, patient="case_id", slide="slide_id", rename={"label": target})
     assignments = [assignment for path in splits for assignment in _clam_fold(path)]
-    return assemble("CLAM", rows, assignments, "slide_id", str(labels), [])
+    return assemble("CLAM", rows, assignments, "slide_id", str(labels), [], _called("case_id", "slide_id", target))
 
 
 def import_stamp(clinical: Path, slides: Path, splits: Path | None = None) -> ImportedCohort:
@@ -43,16 +43,20 @@ def import_stamp(clinical: Path, slides: Path, splits: Path | None = None) -> Im
     if repeated := sorted(set(facts.loc[facts["patient_id"].duplicated(), "patient_id"])):
         problem = "a patient listed once", f"{', '.join(repeated[:10])} again", "Keep one row a patient."
         raise ManifestError(Problem(str(clinical), *problem))
-    files = pd.DataFrame({"patient_id": names.column("PATIENT"), "file": names.column("FILENAME")})
-    files["slide_id"] = [slide_name(name) for name in files["file"]]
-    files["path"] = [PurePosixPath(name).name if is_slide(name) else "" for name in files["file"]]
-    rows = facts.drop(columns=["slide_id", "path"]).merge(files.drop(columns="file"), on="patient_id", how="outer")
-    rows = rows.fillna("")
+    files = pd.DataFrame({"patient_id": names.column("PATIENT")}, index=_places(names))
+    files["slide_id"] = [slide_name(name) for name in names.column("FILENAME")]
+    files["path"] = [PurePosixPath(name).name if is_slide(name) else "" for name in names.column("FILENAME")]
+    places = dict(zip(facts["patient_id"], map(str, facts.index), strict=True))
+    facts = facts.drop(columns=["slide_id", "path"])
+    with_slides = files.join(facts.set_index("patient_id"), on="patient_id")
+    rows = pd.concat([with_slides, facts[~facts["patient_id"].isin(files["patient_id"])]])
+    rows = rows[[*facts.columns, "slide_id", "path"]].fillna("")
     notes = [counted(rows["slide_id"] == "", "without a slide: their rows have an empty slide_id", rows)]
     unknown = ~rows["patient_id"].isin(facts["patient_id"])
     notes.append(counted(unknown, "in the slide table alone: their labels are empty", rows))
     assignments = [] if splits is None else _stamp_folds(splits)
-    return assemble("STAMP", rows, assignments, "patient_id", str(clinical), [note for note in notes if note])
+    notes, called = [note for note in notes if note], _called("PATIENT", "FILENAME")
+    return assemble("STAMP", rows, assignments, "patient_id", str(clinical), notes, called, places)
 
 
 def import_patho_bench(table: Path) -> ImportedCohort:
@@ -66,7 +70,7 @@ def import_patho_bench(table: Path) -> ImportedCohort:
         for column in folds
         for line, slide, part in zip(file.lines, file.column("slide_id"), file.column(column), strict=True)
     ]
-    return assemble("Patho-Bench", rows, assignments, "slide_id", str(table), [])
+    return assemble("Patho-Bench", rows, assignments, "slide_id", str(table), [], _called("case_id", "slide_id"))
 
 
 def import_eagle(table: Path, patients: Mapping[str, str] | None = None) -> ImportedCohort:
@@ -103,13 +107,23 @@ def import_slideflow(table: Path) -> ImportedCohort:
     """slideflow: annotations `slide,patient`, with `site` and labels beside; they hold no split."""
     file = read_csv_file(table, ManifestError, "slideflow annotations", ("slide", "patient"))
     rows = _rows(file, patient="patient", slide="slide", rename={})
-    return assemble("slideflow", rows, [], "slide_id", str(table), [])
+    return assemble("slideflow", rows, [], "slide_id", str(table), [], _called("patient", "slide"))
+
+
+def _places(file: CsvFile) -> list[str]:
+    return [f"{file.where}, row {line}" for line in file.lines]
+
+
+def _called(patient: str, slide: str, target: str | None = None) -> dict[str, str]:
+    """What the tables call our columns; any other column has its own name."""
+    called = {"patient_id": patient, "slide_id": slide, "path": slide}
+    return called if target is None else {**called, target: "label"}
 
 
 def _rows(
     file: CsvFile, patient: str, slide: str | None, rename: Mapping[str, str], drop: Iterable[str] = ()
 ) -> pd.DataFrame:
-    table = pd.DataFrame(list(file.rows), columns=list(file.columns))
+    table = pd.DataFrame(list(file.rows), columns=list(file.columns), index=_places(file))
     rows = pd.DataFrame({"patient_id": table[patient], "slide_id": "" if slide is None else table[slide], "path": ""})
     if slide is not None:
         rows["path"] = [PurePosixPath(name).name if is_slide(name) else "" for name in rows["slide_id"]]
@@ -153,7 +167,8 @@ def _one_fold(
         notes.append("absolute paths were cut to the file's name: give the folder with --slides")
     cells = zip(file.lines, rows["slide_id"], file.column(part), strict=True)
     assignments = [Assignment(f"{path}, row {line}, column {part}", 0, name, cell) for line, name, cell in cells]
-    return assemble(source, rows, assignments, "slide_id", str(path), notes)
+    called = _called(patient or slide, slide) | {ours: theirs for theirs, ours in (rename or {}).items()}
+    return assemble(source, rows, assignments, "slide_id", str(path), notes, called)
 
 
 def _patients_of(
@@ -188,6 +203,9 @@ def _clam_fold(path: Path) -> list[Assignment]:
     fold, parts = int(number.group(1)), ("train", "val", "test")
     what = "a CLAM split file"
     file = read_csv_file(path, SplitError, what, parts, unnamed_index=True)
+    if not number.group(2) and {cell.casefold() for part in parts for cell in file.column(part)} <= {"true", "false"}:
+        remedy = f"Give splits_{fold}.csv, or call this one splits_{fold}_bool.csv."
+        raise SplitError(Problem(str(path), "slide ids in train, val and test", "True and False alone", remedy))
     assignments = []
     for part in parts:
         for position, (line, cell) in enumerate(zip(file.lines, file.column(part), strict=True)):

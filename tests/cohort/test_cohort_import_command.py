@@ -148,9 +148,7 @@ def test_a_table_that_makes_no_cohort_leaves_nothing_behind(file: File, tmp_path
     two_sides = file("1.csv", "slide_id,patient_id,split,label\na1,A,train,1\na2,A,test,1\nb,B,val,0\n")
     refused("nnmil", Tables((two_sides,), None, None), out, "patient A, fold 0", SplitError)
     bad_cell = file("2.csv", "slide_id,patient_id,split,label,age\na1,A,train,1,old\nb,B,val,0,1\nc,C,test,0,1\n")
-    refused(
-        "nnmil", Tables((bad_cell,), None, None), out, r"the imported manifest\.csv, row 2, column age", ManifestError
-    )
+    refused("nnmil", Tables((bad_cell,), None, None), out, r"2\.csv, row 2, column age", ManifestError)
     no_validation = file("3.csv", "slide_id,patient_id,split,label\na1,A,train,1\nc,C,test,0\n")
     refused("nnmil", Tables((no_validation,), None, None), out, r"none in 0\. .*--validation 0\.2")
     workbook = tmp_path / "book.xlsx"
@@ -181,6 +179,41 @@ def test_a_slides_table_that_names_two_patients_of_a_slide_is_refused(file: File
     with pytest.raises(ManifestError) as caught:
         import_cohort("eagle", Tables((table,), slides, None), tmp_path / "out")
     assert [problem.where.rsplit(", ", 1)[1] for problem in caught.value.problems] == ["row 3", "row 4"]
+
+
+def test_a_fault_of_a_table_is_said_where_the_user_has_it(file: File, tmp_path: Path) -> None:
+    labels = file("dup.csv", "case_id,slide_id,label\nB,b1,0\nA,a1,1\nC,c1,0\nA,a1,1\n")
+    with pytest.raises(ManifestError) as caught:
+        import_cohort("clam", Tables((labels,), None, None), tmp_path / "out")
+    (problem,) = caught.value.problems
+    assert problem.where == f"{labels}, row 5, column slide_id"
+    assert problem.got == "'a1', which is in row 3 too"
+    clinical = file("c.csv", "PATIENT,KRAS,age\nB,0,1960-01-01\nA,1,60\n")
+    slides = file("s.csv", "PATIENT,FILENAME\nA,a1.h5\nB,b|1.h5\n")
+    with pytest.raises(ManifestError) as caught:
+        import_cohort("stamp", Tables((clinical,), slides, None), tmp_path / "out")
+    assert [problem.where for problem in caught.value.problems] == [
+        f"{clinical}, row 2, column age",
+        f"{slides}, row 3, column FILENAME",
+    ]
+
+
+def test_clams_other_split_files_under_the_name_of_the_first_are_one_fault(file: File, tmp_path: Path) -> None:
+    labels = file("l.csv", "case_id,slide_id,label\nA,a1,0\nB,b1,1\n")
+    split = file("splits_0.csv", ",train,val,test\na1,True,False,False\nb1,False,True,False\n")
+    with pytest.raises(SplitError) as caught:
+        import_cohort("clam", Tables((labels, split), None, None), tmp_path / "out")
+    (problem,) = caught.value.problems
+    assert "splits_0_bool.csv" in problem.remedy
+
+
+@pytest.mark.parametrize("patient", ["patient_id", "case_id"])
+def test_a_slides_table_names_patients_in_either_word(file: File, tmp_path: Path, patient: str) -> None:
+    table = file("e.csv", "slide,split,EGFR\na1,train,0\nb1,val,1\nc1,test,1\n")
+    slides = file("s.csv", f"{patient},slide_id\nA,a1\nB,b1\nC,c1.svs\n")
+    assert import_cohort("eagle", Tables((table,), slides, None), tmp_path / "out").patients == 3
+    with pytest.raises(ManifestError, match=r"'patient_id' \(or 'case_id'\)"):
+        import_cohort("eagle", Tables((table,), file("n.csv", "slide_id,who\na1,A\n"), None), tmp_path / "no")
 
 
 def test_the_command_explains_itself_with_an_example_and_its_errors_without_a_traceback(
