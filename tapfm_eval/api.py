@@ -562,14 +562,11 @@ def results(folder: Place) -> dict[str, Any]:
 
 
 def _card(name: str) -> "BackboneCard":
-    from difflib import get_close_matches
-
     from tapfm_eval.backbones.cards import CARDS
-    from tapfm_eval.errors import InputError, Problem
+    from tapfm_eval.errors import InputError, Problem, did_you_mean
 
     if name not in CARDS:
-        close = get_close_matches(name, CARDS, 1)
-        remedy = f"Did you mean `{close[0]}`?" if close else "`tapfm-eval backbones list` prints them."
+        remedy = did_you_mean(name, CARDS) or "`tapfm-eval backbones list` prints them."
         raise InputError(Problem("NAME", "a backbone", repr(name), remedy))
     return CARDS[name]
 

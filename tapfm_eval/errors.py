@@ -1,9 +1,11 @@
 """The error tree: every fault that a user can cause or mend is one of these, and carries its exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import PurePath
 
+_ALIKE = 0.6  # of the letters of two names, at least, for one to be meant by the other
 MAX_PART = 700  # characters of one part of a message; a header of 5,000 is no message
 
 
@@ -37,6 +39,24 @@ def _printable(text: str) -> str:
 def _shortened(text: str) -> str:
     """At most `MAX_PART` characters: the beginning and the end, which say most."""
     return text if len(text) <= MAX_PART else f"{text[: MAX_PART - 205]} ... {text[-200:]}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A remedy that offers the known name that is nearest, all of them where several are: one alone would be a guess.
+
+    >>> did_you_mean("h-optimus-O", ["h-optimus-0", "h-optimus-1", "uni"])
+    'Did you mean `h-optimus-0` or `h-optimus-1`?'
+    >>> did_you_mean("resnet", ["uni"])
+    ''
+    """
+    alike, matcher = {}, SequenceMatcher(b=name)
+    for other in known:
+        matcher.set_seq1(other)
+        if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:  # names may be of any length
+            alike[other] = matcher.ratio()
+    most = max(alike.values(), default=0.0)
+    near = sorted(f"`{other}`" for other, ratio in alike.items() if ratio == most)
+    return f"Did you mean {' or '.join(near)}?" if most >= _ALIKE else ""
 
 
 class TapfmEvalError(Exception):

@@ -1,6 +1,5 @@
 """YAML to Protocol: reads hostile files safely and reports every fault with file, key, expected, got and remedy."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tapfm_eval.errors import Problem, ProtocolError
+from tapfm_eval.errors import Problem, ProtocolError, did_you_mean
 from tapfm_eval.protocol.schema import BINDING, FORMAT, RESERVED_TARGETS, AllAgainst, Protocol
 
 MAX_BYTES = 1_000_000
@@ -208,8 +207,7 @@ def _problem(path: Path, content: dict[Any, Any], detail: Any) -> Problem:
         return Problem(where, "this key", "nothing", f"Add `{location[-1]}:`.")
     if kind == "extra_forbidden":
         known = _known_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        remedy = f"Did you mean `{near[0]}`?" if near else "Remove it, or correct its spelling."
+        remedy = did_you_mean(str(location[-1]), known) or "Remove it, or correct its spelling."
         return Problem(where, f"one of the keys {', '.join(known)}" if known else "a known key", "an unknown key",
                        remedy)  # fmt: skip
     got = shorten(detail.get("input"))
@@ -235,8 +233,7 @@ def _unknown_backbones(path: Path, content: dict[Any, Any], backbones: Collectio
     for i, arm in enumerate(arms if isinstance(arms, list) else []):
         name = arm.get("backbone") if isinstance(arm, dict) else None
         if isinstance(name, str) and name not in backbones:
-            near = difflib.get_close_matches(name, sorted(backbones), n=1)
-            remedy = f"Did you mean `{near[0]}`?" if near else "`tapfm-eval backbones list` prints the known ones."
+            remedy = did_you_mean(name, backbones) or "`tapfm-eval backbones list` prints the known ones."
             yield Problem(
                 f"{path}, arms[{i}].backbone", f"one of {', '.join(sorted(backbones))}", shorten(name), remedy
             )
@@ -248,8 +245,7 @@ def _contradictions(path: Path, protocol: Protocol, as_run: bool) -> Iterable[Pr
 
     def known(key: str, value: str, names: Collection[str], what: str) -> Iterable[Problem]:
         if value not in names:
-            near = difflib.get_close_matches(value, list(names), n=1)
-            remedy = f"Did you mean `{near[0]}`?" if near else f"Declare it under {what}."
+            remedy = did_you_mean(value, names) or f"Declare it under {what}."
             yield Problem(f"{path}, {key}", f"a name under {what}: {', '.join(names)}", shorten(value), remedy)
 
     development = [name for name, cohort in protocol.cohorts.items() if cohort.role == "development"]
@@ -300,8 +296,7 @@ def _overrides(path: Path, protocol: Protocol, findings: Collection[str] | None)
     codes = [override.finding for override in protocol.overrides]
     for i, code in enumerate(codes):
         if findings is not None and code not in findings:
-            near = difflib.get_close_matches(code, list(findings), n=1)
-            remedy = f"Did you mean `{near[0]}`?" if near else "`tapfm-eval audit` prints the code of each finding."
+            remedy = did_you_mean(code, findings) or "`tapfm-eval audit` prints the code of each finding."
             yield Problem(f"{path}, overrides[{i}].finding", "the code of an audit finding", shorten(code), remedy)
         elif code in BINDING:
             expected = "a finding that can be accepted: faults of the files cannot, no run could load them"

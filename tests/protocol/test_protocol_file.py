@@ -91,6 +91,11 @@ def test_the_shipped_protocol_says_what_it_says() -> None:
         (changed("arms", 0, "adapt", to="half"), "arms[0].adapt", "'frozen' or 'full'"),
         (changed("arms", 0, "adapt", to={"lora": {}, "last_blocks": 2}), "arms[0].adapt.last_blocks", "unknown key"),
         (changed("arms", 0, "backbone", to="h-optimus0"), "arms[0].backbone", "Did you mean `h-optimus-0`?"),
+        (
+            changed("arms", 0, "backbone", to="h-optimus-O"),
+            "arms[0].backbone",
+            "Did you mean `h-optimus-0` or `h-optimus-1`?",
+        ),
         (changed("arms", 0, "backbone", to="resnet"), "arms[0].backbone", "tapfm-eval backbones list"),
         (changed("arms", 0, "aggregator", to="abmli"), "arms[0].aggregator", "one of tapfm, abmil"),
         (changed("seeds", to=[]), "seeds", "at least 1 item"),
