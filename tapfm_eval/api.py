@@ -139,9 +139,9 @@ def split(
     targets: Sequence[str],
     values: Mapping[str, Mapping[str, int | None]] | None = None,
     scheme: str = "site-preserved",
-    folds: int = 5,
+    folds: int | None = None,
     seed: int = 1,
-    shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    shares: tuple[float, float, float] | None = None,
     min_per_class: int = 3,
 ) -> SplitMade:
     """Splits a cohort by patient, writes the split and audits it, as `tapfm-eval split`.
@@ -152,9 +152,9 @@ def split(
         targets: Label columns that are balanced together.
         values: What cells other than 0, 1 and empty stand for, by label column; None is unknown.
         scheme: holdout, kfold or site-preserved.
-        folds: How many; not for a holdout.
+        folds: How many; 5 by default, and not for a holdout.
         seed: The same seed gives the same bytes.
-        shares: Of a holdout: train, validation, test.
+        shares: Of a holdout: train, validation, test; 0.6, 0.2 and 0.2 by default.
         min_per_class: Patients of each class that every block should hold.
     """
     import tempfile
@@ -172,6 +172,13 @@ def split(
     problems = []
     if chosen is None:
         problems.append(Problem("--scheme", " or ".join(SCHEMES), repr(scheme), "Choose one of them."))
+    if folds is not None and scheme == "holdout":
+        remedy = "Leave it out, or take --scheme kfold or site-preserved."
+        problems.append(Problem("--folds", "none beside --scheme holdout, which has one fold", str(folds), remedy))
+    if shares is not None and scheme != "holdout":
+        got = ", ".join(f"{share:g}" for share in shares)
+        remedy = "Add --scheme holdout, or leave it out."
+        problems.append(Problem("--shares", f"none beside --scheme {scheme}, whose folds are equal", got, remedy))
     if not names:
         problems.append(Problem("--targets", "at least one label column", "none", "Name it: --targets EGFR."))
     if path.exists():
@@ -182,8 +189,8 @@ def split(
     source = Path(manifest)
     made = split_manifest(
         read_manifest(source, source.stem), {name: name for name in names},
-        scheme=chosen, seed=seed, folds=folds, shares=Shares(*shares), min_per_class=min_per_class,
-        values=values,
+        scheme=chosen, seed=seed, folds=5 if folds is None else folds,
+        shares=Shares() if shares is None else Shares(*shares), min_per_class=min_per_class, values=values,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         write_split(Path(folder) / "split.csv", made.table, made.meta)

@@ -145,6 +145,9 @@ def check_options(protocol: Protocol, options: RunOptions, path: Path) -> None:
             for name in given
             if name not in names
         ]
+        if options.rehearse and given:
+            remedy = f"Leave out {flag} to rehearse, or --rehearse to run the study."
+            problems.append(Problem(flag, "none in a rehearsal, which draws its own", ", ".join(given), remedy))
     problems += [
         Problem(f"--features {name}", "either features or slides of a cohort", "both", "Leave out one of them.")
         for name in options.features

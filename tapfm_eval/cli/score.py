@@ -91,6 +91,11 @@ def score(
     if paper not in PAPERS:
         problems.append(Problem("--paper", "a4 or letter", repr(paper), "Correct it."))
     roles = _pairs("--columns", [part for part in columns.split(",") if part.strip()], problems)
+    repeated = sorted({role for role, _ in roles if [other for other, _ in roles].count(role) > 1})
+    problems += [
+        Problem("--columns", "each role once", f"{role} of several columns", "Name one column of it.")
+        for role in repeated
+    ]
     names = _pairs("--name", name or [], problems)
     thresholds = _thresholds(threshold or [], problems)
     if problems:

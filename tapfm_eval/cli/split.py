@@ -21,11 +21,14 @@ def split(
     targets: Annotated[str, typer.Option("--targets", metavar="A,B", help="Label columns to balance together.")],
     values: Values = None,
     scheme: Annotated[str, typer.Option("--scheme", help="holdout, kfold or site-preserved.")] = "site-preserved",
-    folds: Annotated[int, typer.Option("--folds", min=3, max=1000, help="Folds (not for holdout).")] = 5,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=3, max=1000, help="Folds, 5 by default (not for holdout).")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 1,
     shares: Annotated[
-        str, typer.Option("--shares", metavar="T,V,T", help="Train, validation, test of a holdout.")
-    ] = "0.6,0.2,0.2",
+        str | None,
+        typer.Option("--shares", metavar="T,V,T", help="Train, validation, test of a holdout; 0.6,0.2,0.2 by default."),
+    ] = None,
     min_per_class: Annotated[
         int, typer.Option("--min-per-class", min=1, help="Patients of each class that every block should hold.")
     ] = 3,
@@ -42,7 +45,8 @@ def split(
 
     names = [name.strip() for name in targets.split(",") if name.strip()]
     made = api.split(
-        manifest, out, targets=names, scheme=scheme, folds=folds, seed=seed, shares=_shares(shares),
+        manifest, out, targets=names, scheme=scheme, folds=folds, seed=seed,
+        shares=None if shares is None else _shares(shares),
         min_per_class=min_per_class, values=read_spellings(values or ()),
     )  # fmt: skip
     plan, findings = made.plan, made.findings

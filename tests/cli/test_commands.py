@@ -161,6 +161,23 @@ def test_the_schema_names_every_key(command: Command) -> None:
     assert {"cohorts", "targets", "arms", "analysis", "rehearsal"} <= set(schema["properties"])
 
 
+@pytest.mark.parametrize("flag", ["--slides tcga-luad=", "--features tcga-luad=", "--weights uni="])
+def test_a_rehearsal_refuses_what_it_would_not_use(command: Command, tmp_path: Path, flag: str) -> None:
+    option, name = flag.split()
+    said = command("run", LUAD, "--rehearse", option, f"{name}{tmp_path}", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert_explains(said.err, "none in a rehearsal", f"Leave out {option}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_role_of_two_columns_is_refused(command: Command, tmp_path: Path) -> None:
+    scores = tmp_path / "s.csv"
+    scores.write_text("a,b,label,score\nA,B,1,0.5\n", encoding="utf-8")
+    said = command("score", scores, "--columns", "patient=a,patient=b", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert_explains(said.err, "each role once", "patient of several columns")
+
+
 def test_backbones_are_listed_with_licence(command: Command) -> None:
     assert "CC-BY-NC-ND" in command("backbones", "list").out
     listed = json.loads(command("backbones", "list", "--json").out)

@@ -50,6 +50,8 @@ def test_sites_stay_on_one_side(command: Command, tmp_path: Path) -> None:
         (["--targets", "BRAFF"], "BRAFF"),
         (["--targets", "EGFR", "--scheme", "holdout", "--shares", "1,2"], "--shares"),
         (["--targets", "EGFR", "--scheme", "holdout", "--shares", "0.5,0.4,0.3"], "shares"),
+        (["--targets", "EGFR", "--shares", "0.6,0.2,0.2"], "none beside --scheme site-preserved"),
+        (["--targets", "EGFR", "--scheme", "holdout", "--folds", "5"], "none beside --scheme holdout"),
     ],
 )
 def test_a_wrong_option_is_explained(command: Command, tmp_path: Path, arguments: list[str], word: str) -> None:
