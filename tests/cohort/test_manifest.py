@@ -178,3 +178,14 @@ def test_the_path_is_said_as_it_was_given(tmp_path, monkeypatch):
 def test_unprintable_values_do_not_reach_the_message_raw(write_manifest):
     said = faults(write_manifest("patient_id,slide_id\nA\x1b[31m,1\n"))
     assert "\x1b" not in "".join(said)
+
+
+@pytest.mark.parametrize("patient", ["P 4", "P/4", "S-12:345", "Müller_7", "P" * 200, "=1+1"])
+def test_a_patient_id_may_be_what_the_formats_page_says(manifest_of, patient):
+    assert manifest_of(f"patient_id,slide_id\n{patient},s\n").table["patient_id"].tolist() == [patient]
+
+
+@pytest.mark.parametrize("patient", ["P" * 201, "1.2E+05", "P\u200b4", "P\t4"])
+def test_no_other_patient_id_is_read(manifest_of, patient):
+    with pytest.raises(ManifestError):
+        manifest_of(f"patient_id,slide_id\n{patient},s\n")
