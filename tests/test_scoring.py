@@ -172,6 +172,20 @@ def test_folds_of_clam_and_stamp_are_one_arm_and_their_scores_are_not_pooled(tmp
     assert results["aurocs"][0]["auroc"]["value"] == pytest.approx(expected.value, abs=1e-12)
 
 
+def test_a_patient_tested_in_several_folds_never_counts_twice(tmp_path: Path) -> None:
+    rows = patients(20, unknown=0)
+    path = tmp_path / "tenfold.csv"
+    again = [(*row, fold) for fold in range(10) for row in rows[: 10 if fold > 1 else 20]]
+    path.write_text(csv_text("patient,label,score,fold", again), encoding="utf-8")
+    text = refused(tmp_path, path)
+    assert "arm tenfold, seed 0" in text
+    assert "each patient in the test part of one fold" in text
+    assert "20 patients in 2 to 10 folds: P000" in text
+    assert "Score one fold at a time" in text
+    path.write_text(csv_text("patient,label,score,fold,split", [(*row, "external") for row in again]), "utf-8")
+    assert results_of(scored(tmp_path, path))["aurocs"][0]["auroc"]["n"] == 10  # those of all ten models
+
+
 def test_slides_of_a_patient_are_averaged_as_logits(tmp_path: Path) -> None:
     path = tmp_path / "slides.csv"
     rows = [(p, y, s, f"{p}-{k}") for p, y, s in patients(20, unknown=0) for k in "ab"]

@@ -136,9 +136,9 @@ def test_a_flipped_manifest_label_is_named_with_the_patient(run: Path, cohort: s
 
 def test_a_swapped_split_is_named_even_if_every_hash_is_forged(run: Path) -> None:
     split = run / "inputs" / "dev" / "split.csv"
-    edited(split, "D001,0,validation", "D001,0,swapping")
-    edited(split, "D002,0,test", "D002,0,validation")
-    edited(split, "D001,0,swapping", "D001,0,test")
+    edited(split, "D000,0,train", "D000,0,swapping")
+    edited(split, "D002,0,test", "D002,0,train")
+    edited(split, "D000,0,swapping", "D000,0,test")
     assert named(verify_run(run), "inputs/dev/split.csv against provenance.json, sha256")
     stated = read_json(run / "provenance.json")
     stated["sections"]["hashes (sha256)"]["split dev"] = sha256_file(split)  # type: ignore[index]
@@ -146,8 +146,15 @@ def test_a_swapped_split_is_named_even_if_every_hash_is_forged(run: Path) -> Non
     (run / "journal.jsonl").unlink()
     write_analysis(run)
     verified = verify_run(run)
-    assert named(verified, "fold 0, dev test", "D001-1", "absent")
+    assert named(verified, "fold 0, dev test", "D000-1", "absent")
     assert named(verified, "fold 0, dev test", "D002-1", "does not hold the slide")
+
+
+def test_a_split_edited_to_test_a_patient_twice_is_named(run: Path) -> None:
+    edited(run / "inputs" / "dev" / "split.csv", "D001,0,validation", "D001,0,test")
+    verified = verify_run(run)
+    assert named(verified, "inputs/dev/split.csv against provenance.json, sha256")
+    assert named(verified, "1 patient in 2 folds: D001")
 
 
 def test_an_edited_protocol_is_named(run: Path) -> None:

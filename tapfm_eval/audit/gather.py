@@ -9,15 +9,16 @@ from tapfm_eval.audit.findings import Finding
 from tapfm_eval.audit.schema import manifest_faults, split_faults, unreadable
 from tapfm_eval.audit.subject import Subject, make_subject, subjects_of
 from tapfm_eval.cohort.labels import Spellings, check_targets, label_columns
-from tapfm_eval.cohort.load import given_path, load_cohorts
+from tapfm_eval.cohort.load import chosen_folds, given_path, load_cohorts
 from tapfm_eval.cohort.manifest import Manifest, read_manifest
-from tapfm_eval.cohort.splits import Split, read_split
+from tapfm_eval.cohort.splits import TESTED_ONCE, Split, read_split
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import Protocol
 
 # what other checks say of the same fault, in their own words
 _SAID_ELSEWHERE = ("cohorts without a patient in common", "patients in the study", " patients with a known label",
-                   "0, 1 or empty", "one label of ", "one value for the patient", "a column ")  # fmt: skip
+                   "0, 1 or empty", "one label of ", "one value for the patient", "a column ",
+                   TESTED_ONCE)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def gather_study(protocol: Protocol, base: Path) -> Gathered:
                 continue
             split, found = _read_split(None if plan.split is None else given_path(base, plan.split), manifest)
             findings += found
+            split = None if split is None else chosen_folds(split, plan)
         except InputError as error:
             hopeless += error.problems
             continue

@@ -306,12 +306,13 @@ def _outside(subject: Subject) -> list[Finding]:
 def _tested_once(subject: Subject) -> list[Finding]:
     """Folds of one split that do not test every patient once: a fold written over another, rows that got lost.
 
-    Holdouts and imported splits draw test patients anew in each fold, or test few; folds that the protocol leaves out
-    are found elsewhere.
+    No split may test a patient twice. Holdouts and imported splits may test few; folds that the protocol leaves out are
+    found elsewhere.
     """
     split = subject.split
-    if split is None or split.scheme not in ("kfold", "site-preserved") or len(split.folds) != split.meta.get("folds"):
+    if split is None:
         return []
+    whole = split.scheme in ("kfold", "site-preserved") and len(split.folds) == split.meta.get("folds")
     tests = pd.Series(0, index=subject.studied)
     places = pd.Series(0, index=subject.studied)
     for parts in subject.parts.values():
@@ -319,7 +320,7 @@ def _tested_once(subject: Subject) -> list[Finding]:
         places[[patient for members in parts.values() for patient in members]] += 1
     never, often = tests.index[tests == 0], tests.index[tests > 1]
     lost = places.index[places < len(split.folds)]
-    if not len(never) and not len(often) and not len(lost):
+    if not len(often) and not (whole and (len(never) or len(lost))):
         return []
     said = [
         f"{patient}: {what}"
@@ -329,12 +330,14 @@ def _tested_once(subject: Subject) -> list[Finding]:
     return [
         Finding(
             code="not-tested-once",
-            severity="warning",
+            severity="error" if len(often) else "warning",
             where=str(split.path),
             what=f"Of {counted(len(tests), 'patient')} {len(never)} are tested never, {len(often)} more than once, and "
-            f"{len(lost)} are missing from a fold: pooled test results are not those of the cohort.",
+            f"{len(lost)} are missing from a fold: pooled test results are not those of the cohort"
+            + (", and who is tested twice would count twice." if len(often) else "."),
             evidence=tuple(said),
-            remedy="Make the split again with `tapfm-eval split`.",
+            remedy="Make the split again with `tapfm-eval split`"
+            + (", or name folds in the protocol whose test parts do not overlap." if len(often) else "."),
             numbers={"never": len(never), "more_than_once": len(often), "missing": len(lost)},
         )
     ]

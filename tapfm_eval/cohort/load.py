@@ -12,7 +12,7 @@ from tapfm_eval.cohort.covariates import CovariateConflict, Covariates, patient_
 from tapfm_eval.cohort.flow import Exclusion, FlowStep, Member, depart, first_step
 from tapfm_eval.cohort.labels import patient_labels
 from tapfm_eval.cohort.manifest import BOOKKEEPING, STANDARD, Manifest, read_manifest
-from tapfm_eval.cohort.splits import PARTS, Split, read_split
+from tapfm_eval.cohort.splits import PARTS, TESTED_ONCE, Split, read_split, tested_again, tested_again_said
 from tapfm_eval.errors import InputError, Problem
 from tapfm_eval.protocol.schema import CohortPlan, Protocol
 
@@ -146,14 +146,28 @@ def _load(protocol: Protocol, name: str, manifest: Manifest, base: Path, split: 
 def _planned_split(plan: CohortPlan, manifest: Manifest, base: Path) -> Split | None:
     if plan.split is None:
         return None
-    split = read_split(given_path(base, plan.split), manifest)
-    if plan.folds == "all":
-        return split
-    absent = sorted(set(plan.folds) - set(split.folds))
+    whole = read_split(given_path(base, plan.split), manifest)
+    absent = [] if plan.folds == "all" else sorted(set(plan.folds) - set(whole.folds))
     if absent:
         where = f"protocol, cohorts.{manifest.name}.folds"
-        expected = f"folds of {split.path}: {', '.join(map(str, split.folds))}"
+        expected = f"folds of {whole.path}: {', '.join(map(str, whole.folds))}"
         raise InputError(Problem(where, expected, ", ".join(map(str, absent)), "Name folds that the split has."))
+    split = chosen_folds(whole, plan)
+    again = tested_again(split.table)
+    if len(again):
+        remedy = (
+            "Each of these folds would count the patient anew. In the protocol, name one fold "
+            f"(cohorts.{manifest.name}.folds: [{split.folds[0]}]) or folds whose test parts do not overlap; "
+            "or make a split of such folds with `tapfm-eval split`."
+        )
+        raise InputError(Problem(f"{split.path}, test", TESTED_ONCE, tested_again_said(again), remedy))
+    return split
+
+
+def chosen_folds(split: Split, plan: CohortPlan) -> Split:
+    """The split with the folds alone that the protocol names."""
+    if plan.folds == "all":
+        return split
     return replace(split, table=split.table[split.table["fold"].isin(plan.folds)].reset_index(drop=True))
 
 

@@ -16,6 +16,7 @@ from tapfm_eval.errors import Problem, SplitError
 SPLIT_FORMAT = "tapfm-eval/split/1"
 PARTS = ("train", "validation", "test")
 MAX_FOLDS = 1_000
+TESTED_ONCE = "each patient in the test part of one fold"
 _COLUMNS = ("patient_id", "fold", "split")
 _ALIASES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
 
@@ -42,6 +43,26 @@ class Split:
         """The patients of one part of a fold, sorted; `split` is train, validation or test."""
         chosen = (self.table["fold"] == fold) & (self.table["split"] == split)
         return tuple(self.table.loc[chosen, "patient_id"])
+
+
+def tested_again(table: pd.DataFrame) -> pd.Series:
+    """Patients in the test parts of several folds, sorted, each with the number of these folds.
+
+    Each of their scores would count as a patient: intervals come out too narrow.
+
+    Args:
+        table: Columns `patient_id`, `fold` and `split`; several rows a patient and fold do no harm.
+    """
+    folds = table[table["split"] == "test"].groupby("patient_id", sort=True)["fold"].nunique()
+    return folds[folds > 1]
+
+
+def tested_again_said(folds: pd.Series) -> str:
+    """`tested_again` in words, with the first few patients."""
+    low, high = int(folds.min()), int(folds.max())
+    names = ", ".join(map(str, folds.index[:5])) + (" ..." if len(folds) > 5 else "")
+    some = f"{len(folds)} patient{'s' if len(folds) > 1 else ''}"
+    return f"{some} in {low if low == high else f'{low} to {high}'} folds: {names}"
 
 
 def read_split(path: Path, manifest: Manifest) -> Split:

@@ -10,7 +10,7 @@ import pandas as pd
 from tapfm_eval.cohort.covariates import patient_covariates
 from tapfm_eval.cohort.labels import patient_labels
 from tapfm_eval.cohort.manifest import Manifest, read_manifest
-from tapfm_eval.cohort.splits import read_split
+from tapfm_eval.cohort.splits import TESTED_ONCE, read_split, tested_again, tested_again_said
 from tapfm_eval.errors import InputError, PredictionsError, Problem
 from tapfm_eval.predictions.imports import (
     ROLES,
@@ -90,6 +90,7 @@ def gather(options: ScoreOptions) -> Gathered:
         raise PredictionsError(problems)
     checked = predictions_frame(list(table[list(COLUMNS)].itertuples(index=False, name=None)))
     checked = _common_targets(checked, notes)
+    _refuse_tested_again(checked)
     _refuse_nothing_shared(checked)
     files = tuple(
         ScoredFile("" if read.source == "tapfm-eval" else _arm(name, path, read), path.name, read.source,
@@ -288,6 +289,19 @@ def _common_targets(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         remedy = "Name it alike in all files: --target NAME."
         raise PredictionsError(Problem("predictions", "a target that all arms scored", said, remedy))
     return table
+
+
+def _refuse_tested_again(table: pd.DataFrame) -> None:
+    """A patient counts once: scores by models of several folds would count the patient as often."""
+    problems = []
+    for (cohort, arm, seed), rows in table.groupby(["cohort", "arm", "seed"], sort=True):
+        again = tested_again(rows)
+        if len(again):
+            where = f"predictions, arm {arm}, seed {seed}, cohort {cohort}"
+            remedy = "Score one fold at a time, or folds whose test parts do not overlap: each would count anew."
+            problems.append(Problem(where, TESTED_ONCE, tested_again_said(again), remedy))
+    if problems:
+        raise PredictionsError(problems)
 
 
 def _refuse_nothing_shared(table: pd.DataFrame) -> None:

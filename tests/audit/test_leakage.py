@@ -180,17 +180,22 @@ def test_an_external_site_is_known_by_its_name_too(study: Study) -> None:
     assert one(study.audit(), "external-site-in-development").numbers == {"sites": 1, "patients": 4}
 
 
-def test_folds_that_do_not_test_every_patient_once_are_a_warning(study: Study) -> None:
+def test_folds_that_do_not_test_every_patient_once_are_found(study: Study) -> None:
     folds = three_folds(study.ours)
     third = len(study.ours) // 3
     study.split = pd.concat([folds[folds["fold"] != 1], folds[folds["fold"] == 0].assign(fold=1)])
     finding = one(study.audit(), "not-tested-once")
-    assert finding.severity == "warning"
+    assert finding.severity == "error"
     assert finding.numbers == {"never": third, "more_than_once": third, "missing": 0}
     study.split = folds[(folds["patient_id"] != "P0005") | (folds["fold"] != 2)]
-    assert one(study.audit(), "not-tested-once").numbers == {"never": 0, "more_than_once": 0, "missing": 1}
-    study.scheme = "imported from CLAM"  # draws test patients anew in every fold
+    finding = one(study.audit(), "not-tested-once")
+    assert finding.severity == "warning"
+    assert finding.numbers == {"never": 0, "more_than_once": 0, "missing": 1}
+    study.scheme = "imported from CLAM"  # may leave patients out, but not test one twice
     assert not found(study.audit(), "not-tested-once")
+    study.split = pd.concat([folds[folds["fold"] != 1], folds[folds["fold"] == 0].assign(fold=1)])
+    assert one(study.audit(), "not-tested-once").severity == "error"
+    assert not found(study.audit(), "study-refused")
 
 
 def test_excluded_rows_share_nothing(study: Study) -> None:

@@ -42,6 +42,16 @@ def faults(study, **changes):
     return [str(problem) for problem in caught.value.problems]
 
 
+def test_a_patient_is_tested_in_one_fold_of_those_that_are_run(study):
+    split = "".join(f"{p},{fold},{part}\n" for fold in (0, 1)
+                    for p, part in (("A", "train"), ("B", "validation"), ("C", "test")))  # fmt: skip
+    (fault,) = faults(study, split=split)
+    assert "each patient in the test part of one fold, got 1 patient in 2 folds: C" in fault
+    assert "cohorts.dev.folds: [0]" in fault
+    plan = {"role": "development", "manifest": "dev.csv", "split": "split.csv", "folds": [1]}
+    assert study(split=split, cohorts={"dev": plan})["dev"].folds == (1,)
+
+
 def test_the_study_holds_labelled_patients_of_the_split_with_all_their_slides(study):
     cohorts = study()
     assert list(cohorts) == ["dev", "ext"]
