@@ -16,6 +16,7 @@ from pypdf import PdfReader
 
 from tapfm_eval import statistics
 from tapfm_eval.cohort.splits import write_split
+from tapfm_eval.comparison import compare_runs
 from tapfm_eval.errors import InputError
 from tapfm_eval.predictions.table import predictions_csv, predictions_frame, read_predictions
 from tapfm_eval.rundir import sha256_file
@@ -170,6 +171,27 @@ def test_folds_of_clam_and_stamp_are_one_arm_and_their_scores_are_not_pooled(tmp
     folds = [i % 2 for i in range(80)]
     expected = statistics.auroc([y for _, y, _ in rows], [s for _, _, s in rows], strata=folds)  # type: ignore[arg-type]
     assert results["aurocs"][0]["auroc"]["value"] == pytest.approx(expected.value, abs=1e-12)
+
+
+@pytest.mark.parametrize("folds", [None, [(i // 2) % 3 for i in range(80)]])
+def test_an_arm_with_folds_and_one_with_others_or_none_share_all_patients_as_compare_says(
+    tmp_path: Path, folds: list[int] | None
+) -> None:
+    ours, theirs = patients(80, unknown=0), patients(80, unknown=0, seed=5, shift=0.7)
+    one, other = tmp_path / "ours.csv", plain_file(tmp_path / "theirs.csv", theirs)
+    one.write_text(csv_text("patient,label,score,fold", [(*row, i % 2) for i, row in enumerate(ours)]), "utf-8")
+    if folds is not None:
+        rows = [(*row, fold) for row, fold in zip(theirs, folds, strict=True)]
+        other.write_text(csv_text("patient,label,score,fold", rows), "utf-8")
+    together = scored(tmp_path, one, other)
+    assert {(row.scored, row.shared, row.left_out) for row in together.sharing} == {(80, 80, 0)}
+    assert any("compared within the folds of all" in note for note in together.notes)
+    said = next(row for row in results_of(together)["comparisons"] if row["target"] == "label")["difference"]
+    alone = [scored(tmp_path, path).folder for path in (one, other)]
+    compared = compare_runs(alone[0], alone[1], arms=[("ours", "theirs")]).rows[0].difference
+    assert said["value"] == pytest.approx(compared.value, abs=1e-12)
+    assert (said["lower"], said["upper"]) == pytest.approx((compared.lower, compared.upper), abs=1e-9)
+    assert verify_run(together.folder).mismatches == ()
 
 
 def test_a_patient_tested_in_several_folds_never_counts_twice(tmp_path: Path) -> None:

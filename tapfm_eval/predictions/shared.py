@@ -26,13 +26,15 @@ class Sharing:
 def shared_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of patients that every model of every arm scored.
 
-    Test and validation patients are shared within their fold: scores of different fold models are never compared. On
-    external patients every seed and fold of every arm must have scored the patient, or its average would be of fewer
-    models than another's.
+    Test and validation patients are shared within their fold: scores of different fold models are never compared. Where
+    the models were split differently (one of them into no folds), `fold` is numbered anew, so that patients of one fold
+    are patients of one fold of every model. On external patients every seed and fold of every arm must have scored the
+    patient, or its average would be of fewer models than another's.
     """
     used = table[table["split"] != "train"]
     if used.empty:
         return used
+    used = used.assign(fold=joint_folds(used))
     external = used["split"] == "external"
     place = used["fold"].where(~external, -1)
     model = used["arm"] + "|" + used["seed"].astype(str) + "|" + used["fold"].astype(str).where(external, "")
@@ -51,6 +53,28 @@ def shared_rows(table: pd.DataFrame) -> pd.DataFrame:
         [units[cohort, out] for cohort, out in zip(keyed["cohort"], external, strict=True)], index=keyed.index
     )
     return used[counts == needed]
+
+
+def joint_folds(table: pd.DataFrame) -> pd.Series:
+    """The fold within which each row is compared: its own, or, where models were split differently, of all of them.
+
+    Two patients of a part are in one joint fold where every model has them in one fold; joint folds are numbered from 0
+    in the order of the models' folds. Patients whom a model lacks keep their fold: they are not shared. A part in
+    which a model has a patient in several folds (validation patients drawn anew in each) keeps its folds.
+    """
+    found = table["fold"].copy()
+    models = table["arm"] + "|" + table["seed"].astype(str)
+    apart = table[table["split"].isin(["test", "validation"])].assign(_model=models)
+    for _, rows in apart.groupby(["cohort", "split"], sort=True):
+        placed = rows[["patient_id", "_model", "fold"]].drop_duplicates()
+        if placed.duplicated(["patient_id", "_model"]).any():
+            continue
+        if not placed.groupby("patient_id")["fold"].nunique().gt(1).any():
+            continue
+        folds = placed.pivot(index="patient_id", columns="_model", values="fold").dropna()
+        joint = folds.groupby(list(folds.columns), sort=True).ngroup()
+        found.loc[rows.index] = rows["patient_id"].map(joint).fillna(rows["fold"]).astype("int64")
+    return found
 
 
 def count_sharing(table: pd.DataFrame, shared: pd.DataFrame) -> tuple[Sharing, ...]:

@@ -20,7 +20,7 @@ from tapfm_eval.predictions.imports import (
     import_predictions,
     read_slide_table,
 )
-from tapfm_eval.predictions.shared import shared_rows
+from tapfm_eval.predictions.shared import joint_folds, shared_rows
 from tapfm_eval.predictions.table import COLUMNS, predictions_frame
 from tapfm_eval.protocol.schema import IDENTIFIER
 from tapfm_eval.scoring.plan import DeclaredThreshold, ScorePlan
@@ -91,6 +91,7 @@ def gather(options: ScoreOptions) -> Gathered:
     checked = predictions_frame(list(table[list(COLUMNS)].itertuples(index=False, name=None)))
     checked = _common_targets(checked, notes)
     _refuse_tested_again(checked)
+    notes += _joint_notes(checked)
     _refuse_nothing_shared(checked)
     files = tuple(
         ScoredFile("" if read.source == "tapfm-eval" else _arm(name, path, read), path.name, read.source,
@@ -302,6 +303,13 @@ def _refuse_tested_again(table: pd.DataFrame) -> None:
             problems.append(Problem(where, TESTED_ONCE, tested_again_said(again), remedy))
     if problems:
         raise PredictionsError(problems)
+
+
+def _joint_notes(table: pd.DataFrame) -> Iterable[str]:
+    """In which parts patients are compared within the folds of several models."""
+    moved = table[joint_folds(table) != table["fold"]]
+    for cohort, split in moved[["cohort", "split"]].drop_duplicates().itertuples(index=False, name=None):
+        yield f"{cohort} {split}: arms or seeds differ in folds; patients are compared within the folds of all"
 
 
 def _refuse_nothing_shared(table: pd.DataFrame) -> None:
