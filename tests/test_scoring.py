@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from finished_run import edited
 from pypdf import PdfReader
@@ -259,8 +260,6 @@ def test_labels_split_and_subgroups_can_come_from_a_manifest(tmp_path: Path) -> 
     manifest = tmp_path / "m.csv"
     lines = [(p, f"{p}-1", f"{p}.svs", "mut" if y else "wt", "mf"[i % 2]) for i, (p, y, _) in enumerate(rows)]
     manifest.write_text(csv_text("patient_id,slide_id,path,EGFR,sex", lines), encoding="utf-8")
-    import pandas as pd
-
     parts = [(p, 0, ("train", "validation", "test")[i % 3]) for i, (p, _, _) in enumerate(rows)]
     table = pd.DataFrame(parts, columns=["patient_id", "fold", "split"])
     write_split(tmp_path / "s.csv", table, {"scheme": "own", "manifest_sha256": sha256_file(manifest)})
@@ -273,6 +272,31 @@ def test_labels_split_and_subgroups_can_come_from_a_manifest(tmp_path: Path) -> 
     assert {row["level"] for row in results["subgroups"]} == {"m", "f"}
     assert {point["split"] for point in results["operating_points"]} >= {"test"}
     assert verify_run(outcome.folder).mismatches == ()
+
+
+def test_a_split_neither_overrides_what_a_file_says_nor_drops_rows_in_silence(tmp_path: Path) -> None:
+    rows = patients(60, unknown=0)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(csv_text("patient_id,slide_id,path,EGFR", [(p, p, f"{p}.svs", y) for p, y, _ in rows]), "utf-8")
+    parts = ("train", "validation", "test")
+    for name, folds in (("s.csv", 1), ("k.csv", 3)):
+        placed = [(p, k, parts[(i + k) % 3]) for k in range(folds) for i, (p, _, _) in enumerate(rows)]
+        table = pd.DataFrame(placed, columns=["patient_id", "fold", "split"])
+        write_split(tmp_path / name, table, {"scheme": "own", "manifest_sha256": sha256_file(manifest)})
+    seen, plain = tmp_path / "seen.csv", plain_file(tmp_path / "plain.csv", rows)
+    seen.write_text(csv_text("patient,score,split", [(p, s, "train") for p, _, s in rows]), encoding="utf-8")
+    options: dict[str, Any] = {"manifest": manifest, "target": "EGFR"}
+    text = refused(tmp_path, seen, split=tmp_path / "s.csv", **options)
+    assert "seen.csv, row 4: expected test, as" in text
+    assert "train in 20 rows, of patients P002, P005" in text
+    text = refused(tmp_path, plain, split=tmp_path / "k.csv", **options)
+    assert "plain.csv: expected the fold of each score, as" in text
+    assert "has 3, got no column fold" in text
+    outcome = scored(tmp_path, plain, split=tmp_path / "s.csv", **options)
+    said = ("cohort, parted by s.csv: 20 rows of 20 patients train (left out: the model was trained on them), "
+            "20 rows of 20 patients validation, 20 rows of 20 patients test")  # fmt: skip
+    assert said in outcome.notes
+    assert said in (outcome.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_says_what_it_is_and_makes_nothing_up(tmp_path: Path) -> None:

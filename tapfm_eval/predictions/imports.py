@@ -69,6 +69,7 @@ class ImportedPredictions:
     rows: pd.DataFrame  # the columns of the predictions table, and `row`: the line of the file
     covariates: pd.DataFrame  # patient_id and the covariates asked for, one row a row of the file
     notes: tuple[str, ...]  # what was derived rather than read
+    stated: frozenset[str] = frozenset()  # which of fold and split the file itself says
 
 
 def import_predictions(path: Path, options: ImportOptions) -> ImportedPredictions:
@@ -141,7 +142,8 @@ def read_slide_table(path: Path) -> dict[str, str]:
 def _own(path: Path, file: CsvFile) -> ImportedPredictions:
     rows = read_predictions(path)
     rows = rows.assign(row=0)
-    return ImportedPredictions("tapfm-eval", str(path), file.sha256, rows, _no_covariates(), ())
+    stated = frozenset(("fold", "split"))
+    return ImportedPredictions("tapfm-eval", str(path), file.sha256, rows, _no_covariates(), (), stated)
 
 
 def _no_covariates() -> pd.DataFrame:
@@ -159,8 +161,8 @@ def _clam(path: Path, file: CsvFile, options: ImportOptions) -> ImportedPredicti
     labels = labels_of(cells, options.positive, problems, needed=options.labelled)
     scores = scores_of(Column(file.where, "p_1", file.lines, tuple(file.column("p_1"))), problems)
     fold = _fold_of(path.stem, r"fold_([0-9]{1,4})")
-    rows = _rows(file, patients, names, [options.target or "label"] * len(names), labels, scores, fold=fold)
-    return _finished("CLAM", file, rows, problems, (note,) if note else ())
+    rows = _rows(file, patients, names, [options.target or "label"] * len(names), labels, scores, fold=fold or 0)
+    return _finished("CLAM", file, rows, problems, (note,) if note else (), stated=_fold_stated(fold))
 
 
 def _patients_of_slides(
@@ -184,9 +186,13 @@ def _patients_of_slides(
     return found, "patients are the first 12 characters of the slides' names (TCGA barcodes)" if derived else ""
 
 
-def _fold_of(name: str, pattern: str) -> int:
+def _fold_of(name: str, pattern: str) -> int | None:
     number = re.fullmatch(pattern, name)
-    return int(number.group(1)) if number else 0
+    return int(number.group(1)) if number else None
+
+
+def _fold_stated(fold: int | None) -> frozenset[str]:
+    return frozenset() if fold is None else frozenset(("fold",))
 
 
 def _stamp_targets(columns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -239,10 +245,11 @@ def _stamp(path: Path, file: CsvFile, options: ImportOptions) -> ImportedPredict
         column = plain[wanted]
         scores = scores_of(Column(file.where, column, file.lines, tuple(file.column(column))), problems)
         called = options.target if options.target and len(targets) == 1 else name
-        tables.append(_rows(file, patients, patients, [called] * len(patients), labels, scores, fold=fold))
+        tables.append(_rows(file, patients, patients, [called] * len(patients), labels, scores, fold=fold or 0))
     if problems:
         raise PredictionsError(problems)
-    return _finished("STAMP", file, pd.concat(tables, ignore_index=True), problems, ())
+    rows = pd.concat(tables, ignore_index=True)
+    return _finished("STAMP", file, rows, problems, (), stated=_fold_stated(fold))
 
 
 def _as_class(cell: str) -> str:
@@ -289,7 +296,7 @@ def _plain(file: CsvFile, options: ImportOptions) -> ImportedPredictions:
             rows[role] = cells(role)
     kept = pd.DataFrame({"patient_id": patients, **{name: file.column(name) for name in options.covariates
                                                    if name in file.columns}})  # fmt: skip
-    return _finished("CSV", file, rows, problems, (), kept)
+    return _finished("CSV", file, rows, problems, (), kept, frozenset(("fold", "split")) & column.keys())
 
 
 def _roles(file: CsvFile, options: ImportOptions, problems: list[Problem]) -> dict[str, str]:
@@ -375,6 +382,7 @@ def _finished(
     problems: list[Problem],
     notes: tuple[str, ...],
     covariates: pd.DataFrame | None = None,
+    stated: frozenset[str] = frozenset(),
 ) -> ImportedPredictions:
     """The import, or every fault of the file: those met so far, nameless patients, rows that repeat each other."""
     empty: Callable[[str], bool] = lambda cell: cell in ("", "NA", "nan", "NaN", "None")  # noqa: E731
@@ -395,4 +403,4 @@ def _finished(
     if problems:
         raise PredictionsError(problems)
     kept = _no_covariates() if covariates is None else covariates
-    return ImportedPredictions(source, file.where, file.sha256, rows, kept, notes)
+    return ImportedPredictions(source, file.where, file.sha256, rows, kept, notes, stated)

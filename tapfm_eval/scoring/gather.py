@@ -21,7 +21,7 @@ from tapfm_eval.predictions.imports import (
     read_slide_table,
 )
 from tapfm_eval.predictions.shared import joint_folds, shared_rows
-from tapfm_eval.predictions.table import COLUMNS, predictions_frame
+from tapfm_eval.predictions.table import COLUMNS, SPLITS, predictions_frame
 from tapfm_eval.protocol.schema import IDENTIFIER
 from tapfm_eval.scoring.plan import DeclaredThreshold, ScorePlan
 
@@ -77,7 +77,7 @@ def gather(options: ScoreOptions) -> Gathered:
             problems += error.problems
     if problems:
         raise PredictionsError(problems)
-    parts = [_named(read.rows, _arm(name, path, read), options.cohort or COHORT) for name, path, read in imported]
+    parts = [_named(read, _arm(name, path, read), options.cohort or COHORT) for name, path, read in imported]
     for (_, path, _), rows in zip(imported, parts, strict=True):
         problems += _name_problems(path, rows)
     table = pd.concat(parts, ignore_index=True)
@@ -91,7 +91,7 @@ def gather(options: ScoreOptions) -> Gathered:
     checked = predictions_frame(list(table[list(COLUMNS)].itertuples(index=False, name=None)))
     checked = _common_targets(checked, notes)
     _refuse_tested_again(checked)
-    notes += _joint_notes(checked)
+    notes += [*_part_notes(checked, options.split), *_joint_notes(checked)]
     _refuse_nothing_shared(checked)
     files = tuple(
         ScoredFile("" if read.source == "tapfm-eval" else _arm(name, path, read), path.name, read.source,
@@ -160,11 +160,13 @@ def _arm(name: str | None, path: Path, read: ImportedPredictions) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64].rstrip("-._") or "model"
 
 
-def _named(rows: pd.DataFrame, arm: str, cohort: str) -> pd.DataFrame:
-    """The rows with arm and cohort filled in where the file names none."""
+def _named(read: ImportedPredictions, arm: str, cohort: str) -> pd.DataFrame:
+    """The rows with arm and cohort filled in where the file names none, and whether it says fold and split itself."""
+    rows = read.rows
     return rows.assign(
-        arm=rows["arm"].where(rows["arm"] != "", arm), cohort=rows["cohort"].where(rows["cohort"] != "", cohort)
-    )
+        arm=rows["arm"].where(rows["arm"] != "", arm), cohort=rows["cohort"].where(rows["cohort"] != "", cohort),
+        file=read.where, says_fold="fold" in read.stated, says_split="split" in read.stated,
+    )  # fmt: skip
 
 
 def _name_problems(path: Path, rows: pd.DataFrame) -> Iterable[Problem]:
@@ -248,6 +250,12 @@ def _with_split(table: pd.DataFrame, manifest: Manifest, path: Path, problems: l
     except InputError as error:
         problems += error.problems
         return table
+    foldless = dict.fromkeys(table.loc[~table["says_fold"], "file"]) if len(split.folds) > 1 else {}
+    if foldless:
+        expected = f"the fold of each score, as {path} has {len(split.folds)}"
+        remedy = "Name the column that holds it (--columns fold=NAME), or give a split of one fold."
+        problems += [Problem(file, expected, "no column fold", remedy) for file in foldless]
+        return table
     part = {
         (str(p), int(f)): str(s)
         for p, f, s in split.table[["patient_id", "fold", "split"]].itertuples(index=False, name=None)
@@ -259,7 +267,17 @@ def _with_split(table: pd.DataFrame, manifest: Manifest, path: Path, problems: l
         remedy = "Name the column that holds the fold (--columns fold=NAME), or correct the ids."
         problems.append(Problem("predictions", f"patients and folds of {path}", got, remedy))
         return table
-    return table.assign(split=[part[pair] for pair in pairs])
+    split_says = pd.Series([part[pair] for pair in pairs], index=table.index, dtype=str)
+    differing = table.assign(wanted=split_says)[table["says_split"] & (table["split"] != split_says)]
+    for (file, said, wanted), rows in differing.groupby(["file", "split", "wanted"], sort=True):
+        patients = list(dict.fromkeys(rows["patient_id"]))
+        where = str(file) + (f", row {rows['row'].iloc[0]}" if rows["row"].iloc[0] else "")
+        got = f"{said} in {len(rows)} rows, of patients {', '.join(patients[:5])}" + (
+            " ..." if len(patients) > 5 else ""
+        )
+        remedy = "Correct one of them; whom the model was trained on, it cannot be judged on."
+        problems.append(Problem(where, f"{wanted}, as {path} says", got, remedy))
+    return table.assign(split=split_says)
 
 
 def _label_conflicts(table: pd.DataFrame) -> Iterable[Problem]:
@@ -303,6 +321,19 @@ def _refuse_tested_again(table: pd.DataFrame) -> None:
             problems.append(Problem(where, TESTED_ONCE, tested_again_said(again), remedy))
     if problems:
         raise PredictionsError(problems)
+
+
+def _part_notes(table: pd.DataFrame, split: Path | None) -> Iterable[str]:
+    """How many rows each part has, where a split file parted them or training patients are left out."""
+    for cohort, rows in table.groupby("cohort", sort=True):
+        if split is not None or (rows["split"] == "train").any():
+            said = [
+                f"{len(own)} rows of {own['patient_id'].nunique()} patients {part}"
+                + (" (left out: the model was trained on them)" if part == "train" else "")
+                for part in SPLITS
+                if len(own := rows[rows["split"] == part])
+            ]
+            yield f"{cohort}{'' if split is None else f', parted by {split.name}'}: {', '.join(said)}"
 
 
 def _joint_notes(table: pd.DataFrame) -> Iterable[str]:
