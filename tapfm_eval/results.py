@@ -110,9 +110,9 @@ class PrimaryResult:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPointResult:
-    """A threshold fixed on validation patients and carried unchanged to others."""
+    """A threshold fixed on validation patients and carried unchanged to others, or declared by a user of `score`."""
 
-    rule: str  # `sensitivity 0.95`, `Youden`
+    rule: str  # `sensitivity 0.95`, `Youden`; `declared 0.4`
     target: str
     arm: str
     cohort: str
@@ -127,6 +127,11 @@ class OperatingPointResult:
     ppv: Estimate
     npv: Estimate
     avoided: Estimate  # share of patients below the threshold: confirmatory tests that rule-out would save
+
+    @property
+    def declared(self) -> bool:
+        """Whether a user stated the threshold; no validation patient fixed it."""
+        return self.rule.startswith("declared ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,9 @@ def test_a_declared_threshold_gives_its_two_by_two_table_as_declared(tmp_path: P
     page = (outcome.folder / "report.html").read_text(encoding="utf-8")
     assert "Thresholds declared by the user: 0.4" in page
     assert "fixed on validation patients and carried unchanged" not in page
+    assert "Rings: operating points of mine as declared." in page
+    assert "as fixed on validation" not in page
+    assert "Scores are at the prevalence of the training patients" not in page  # whose, the suite does not know
 
 
 def test_validation_patients_fix_thresholds_that_are_carried_to_test_patients(tmp_path: Path) -> None:
@@ -244,6 +247,11 @@ def test_validation_patients_fix_thresholds_that_are_carried_to_test_patients(tm
     path = tmp_path / "mine.csv"
     path.write_text(csv_text("patient,label,score,split", rows), encoding="utf-8")
     points = results_of(scored(tmp_path, path))["operating_points"]
+    page = next((tmp_path / "reports" / "scored").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "Rings: operating points of mine as fixed on validation." in page
+    both = scored(tmp_path, path, thresholds=(DeclaredThreshold("", 0.4),))
+    page = (both.folder / "report.html").read_text(encoding="utf-8")
+    assert "Rings: operating points of mine as fixed on validation, and as declared." in page
     tested = {point["rule"]: point for point in points if point["split"] == "test"}
     assert set(tested) == {"sensitivity 0.95", "specificity 0.95", "Youden"}
     held = sorted(s for _, y, s, part in rows if part == "validation" and y == 1)

@@ -121,7 +121,7 @@ def _declared(
 
 def _thresholds_said(results: Results, plan: ScorePlan) -> str:
     """Where the thresholds came from, or why there are none."""
-    derived = any(not point.rule.startswith("declared ") for point in results.operating_points)
+    derived = any(not point.declared for point in results.operating_points)
     said = []
     if derived:
         said.append("Thresholds were fixed on the validation patients that the files hold.")

@@ -87,8 +87,13 @@ def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> 
             if mended
             else f"{scope.interval} in brackets. Intercept in the large: above 0, the scores are too low on average. "
             "Slope below 1: the scores are too extreme. Mean distance: of the smoothed curve from the diagonal, over "
-            "patients. Scores are at the prevalence of the training patients, so a cohort with another prevalence "
-            "shifts the intercept." + ("" if scope.inputs.scored else smoothing_note(scope.inputs.protocol))
+            "patients."
+            + (
+                ""  # what the models of others were fitted to is not known
+                if scope.inputs.scored
+                else " Scores are at the prevalence of the training patients, so a cohort with another prevalence "
+                "shifts the intercept." + smoothing_note(scope.inputs.protocol)
+            )
         ),
     )
 

@@ -40,7 +40,7 @@ def roc_figures(scope: Scope, part: Part) -> list[Figure]:
             "itself."
         )
     if any(panel.marks for panel in panels):
-        remark += f" Rings: operating points of {visible(scope.accent_arm)} as fixed on validation."
+        remark += f" Rings: operating points of {visible(scope.accent_arm)} {_placed(scope)}."
     return grid_figures(
         panels,
         name=f"roc-{part.id}",
@@ -64,6 +64,14 @@ def _areas(scope: Scope, aurocs: Mapping[tuple[str, str], AurocResult], titles: 
         if visible(target) in titles:
             told.setdefault(visible(target), []).append(f"{visible(arm)} {fixed(result.auroc.value, scope.decimals)}")
     return "; ".join(f"{target}: {', '.join(areas)}" for target, areas in told.items())
+
+
+def _placed(scope: Scope) -> str:
+    """Where the thresholds of the rings came from."""
+    declared = {point.declared for point in scope.inputs.results.operating_points if point.arm == scope.accent_arm}
+    if declared == {True, False}:
+        return "as fixed on validation, and as declared"
+    return "as declared" if True in declared else "as fixed on validation"
 
 
 def _marks(scope: Scope, part: Part, target: str) -> tuple[Mark, ...]:
