@@ -72,6 +72,12 @@ def read_records(root: Path) -> tuple[AnalysisRecord, ...]:
     return tuple(found)
 
 
+def paper_of(records: Sequence[AnalysisRecord]) -> str:
+    """The paper of the last PDF; a4 where none is recorded."""
+    papers = [record.paper for record in records if "pdf" in record.formats and record.paper in ("a4", "letter")]
+    return papers[-1] if papers else "a4"
+
+
 def _record(content: Mapping[str, object]) -> AnalysisRecord:
     fixed, renewed, formats = content.get("fixed"), content.get("renewed"), content.get("formats")
     return AnalysisRecord(

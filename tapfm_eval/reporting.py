@@ -14,7 +14,7 @@ from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.cohort.flow import Exclusion
 from tapfm_eval.cohort.load import Cohort, load_cohorts
 from tapfm_eval.errors import Problem, RunError
-from tapfm_eval.fingerprints import record_analysis
+from tapfm_eval.fingerprints import paper_of, read_records, record_analysis
 from tapfm_eval.predictions.table import read_predictions
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.schema import Protocol
@@ -22,7 +22,7 @@ from tapfm_eval.rehearsal.check import check_rehearsal
 from tapfm_eval.rehearsal.plan import changes_of
 from tapfm_eval.report.inputs import RehearsalSummary, ReportInputs
 from tapfm_eval.report.pictures import read_pictures
-from tapfm_eval.report.write import write_report
+from tapfm_eval.report.write import FORMATS, write_report
 from tapfm_eval.results import CaseResult, RehearsalCheck, UnitResult
 from tapfm_eval.rundir import LOOKED, REPORTED, RunFolder, looks, sha256_file, write_text
 from tapfm_eval.scoring.inputs import is_scored, scored_inputs
@@ -34,6 +34,9 @@ def write_analysis(
 ) -> tuple[tuple[Path, ...], tuple[RehearsalCheck, ...]]:
     """Analyses a finished run from its folder alone and writes results and report; needs no torch.
 
+    A format that the folder has already is written anew beside those asked for: it would tell of an older analysis, and
+    may name patients where the new one does not. Its paper stays as it was.
+
     Raises:
         RunError: The folder does not hold a finished run.
     """
@@ -41,6 +44,10 @@ def write_analysis(
     if folder.predictions.is_file() and not any(event["event"] == REPORTED for event in folder.events()):
         folder.journal(REPORTED)
     inputs = report_inputs(root)
+    older = tuple(name for name in FORMATS if name not in formats and (root / f"report.{name}").is_file())
+    if "pdf" in older:
+        paper = paper_of(read_records(root))
+    formats = (*formats, *older)
     write_text(folder.results, results_json(inputs.results))
     written = write_report(inputs, root, formats=formats, paper=paper, show_ids=show_ids)
     record_analysis(root, formats, paper, show_ids=show_ids)

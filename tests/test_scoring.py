@@ -137,6 +137,23 @@ def test_the_same_files_give_the_same_folder_and_bytes(tmp_path: Path) -> None:
     assert before == {name: (again.folder / name).read_bytes() for name in names}
 
 
+@pytest.mark.parametrize("second", ["html", "pdf"])
+def test_a_format_that_is_there_is_written_anew_with_the_one_asked_for(tmp_path: Path, second: str) -> None:
+    file = plain_file(tmp_path / "mine.csv", patients())
+
+    def made(command: str, *formats: str) -> Path:
+        options = ScoreOptions(files=(file,))
+        return score_predictions(options, tmp_path / "reports", formats=formats, paper="letter", command=command).folder
+
+    made("the first", "html", "pdf")
+    folder = made("the second", second)
+    assert verify_run(folder).mismatches == ()
+    assert "the second" in (folder / "report.html").read_text(encoding="utf-8")
+    pages = PdfReader(folder / "report.pdf").pages
+    assert any("the second" in page.extract_text() for page in pages)
+    assert float(pages[0].mediabox.width) == pytest.approx(612, abs=1)  # still on Letter
+
+
 def test_several_files_are_compared_on_the_patients_they_share_and_the_others_are_counted(tmp_path: Path) -> None:
     ours, theirs = patients(60), patients(70, seed=5, shift=0.5)[5:]
     theirs = [(p, y, s) for p, y, s in theirs if p != "P030"]

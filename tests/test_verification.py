@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from finished_run import edited, read_json, unit
+from pypdf import PdfReader
 
 from tapfm_eval.errors import RunError
 from tapfm_eval.reporting import write_analysis
@@ -67,7 +68,7 @@ def test_a_report_in_one_format_or_on_other_paper_still_matches(run: Path) -> No
 
 
 @pytest.mark.long
-def test_a_report_with_ids_still_matches_and_so_does_an_older_pdf_without_them(run: Path) -> None:
+def test_a_report_with_ids_still_matches_and_one_without_leaves_no_format_that_names_patients(run: Path) -> None:
     patient = "D011"
     write_json(run / "failures.json", {"failures": [["dev", patient, f"{patient}-1", "slides", "not an image"]]})
     write_analysis(run)
@@ -75,8 +76,11 @@ def test_a_report_with_ids_still_matches_and_so_does_an_older_pdf_without_them(r
     write_analysis(run, formats=("html",), show_ids=True)
     assert patient in (run / "report.html").read_text(encoding="utf-8")
     assert patient in (run / "tables" / "exclusions.csv").read_text(encoding="utf-8")
+    assert patient in "".join(page.extract_text() for page in PdfReader(run / "report.pdf").pages)
     found = [m for m in verify_run(run).mismatches if "report" in m.where or "tables" in m.where]
     assert found == []
+    write_analysis(run, formats=("html",))
+    assert patient not in "".join(page.extract_text() for page in PdfReader(run / "report.pdf").pages)
 
 
 def test_one_score_changed_in_its_last_digit_is_named_with_its_row(run: Path) -> None:

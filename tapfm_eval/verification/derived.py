@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tapfm_eval.fingerprints import AnalysisRecord
+from tapfm_eval.fingerprints import AnalysisRecord, paper_of
 from tapfm_eval.report.inputs import ReportInputs
 from tapfm_eval.report.write import write_report
 from tapfm_eval.serialise import results_json
@@ -81,7 +81,6 @@ def compare_report(
     Rendered with other versions of the libraries, only the tables can be held against each other, number by number.
     """
     formats = tuple(name for name in ("html", "pdf") if (root / f"report.{name}").is_file())
-    papers = [record.paper for record in records if "pdf" in record.formats and record.paper in ("a4", "letter")]
     shown = {name: next((r.show_ids for r in records[::-1] if name in r.formats), False) for name in formats}
     latest = records[-1].show_ids if records else False
     found: list[Mismatch] = []
@@ -91,8 +90,7 @@ def compare_report(
         # one format may be older than the tables and the other, and show ids where they do not
         for show_ids in sorted({latest, *shown.values()}, key=lambda ids: ids == latest):
             named = tuple(name for name in formats if shown[name] == show_ids)
-            paper = papers[-1] if papers else "a4"
-            written += write_report(inputs, fresh, formats=named, paper=paper, show_ids=show_ids)
+            written += write_report(inputs, fresh, formats=named, paper=paper_of(records), show_ids=show_ids)
         names = sorted({path.relative_to(fresh).as_posix() for path in written})
         for name in names:
             if exact or name.endswith(".csv"):
