@@ -324,6 +324,50 @@ def test_a_split_neither_overrides_what_a_file_says_nor_drops_rows_in_silence(tm
     assert said in (outcome.folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_predictions_of_a_rehearsal_are_marked_on_every_page(tmp_path: Path) -> None:
+    rows = patients(unknown=0)
+    own = [("m", 0, 0, "cohort", "test", p, p, t, float(y or 0), s) for t in ("EGFR", "NULL") for p, y, s in rows]
+    (tmp_path / "own.csv").write_text(predictions_csv(predictions_frame(own)), encoding="utf-8")
+    outcome = scored(tmp_path, tmp_path / "own.csv", formats=("html", "pdf"))
+    pages = [" ".join(p.extract_text().split()) for p in PdfReader(outcome.folder / "report.pdf").pages]
+    assert all("REHEARSAL" in page for page in pages)
+    assert "These are predictions of a rehearsal" in pages[0]
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    assert "Predictions of a rehearsal on synthetic slides" in page
+    real = scored(tmp_path, plain_file(tmp_path / "mine.csv", rows))
+    assert "rehearsal" not in (real.folder / "report.html").read_text(encoding="utf-8").lower().split("</head>")[1]
+
+
+def test_a_table_of_one_arm_takes_the_name_that_it_is_given(tmp_path: Path) -> None:
+    files = []
+    for k, seed in enumerate((4, 5)):
+        rows = patients(unknown=0, seed=seed)
+        own = [("m", 0, 0, "cohort", "test", p, p, "EGFR", float(y or 0), s) for p, y, s in rows]
+        files.append(tmp_path / f"{k}.csv")
+        files[-1].write_text(predictions_csv(predictions_frame(own)), encoding="utf-8")
+    assert "--name first=" in refused(tmp_path, *files)
+    outcome = scored(tmp_path, names=(("first", files[0]), ("second", files[1])))
+    assert results_of(outcome)["arms"] == ["first", "second"]
+    both = predictions_frame([*own, *(("n", *row[1:]) for row in own)])
+    files[0].write_text(predictions_csv(both), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a file of one arm, got 2: m, n\. Give the file without --name"):
+        scored(tmp_path, names=(("first", files[0]),))
+
+
+def test_remedies_are_of_this_command(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient_id,slide_id,path,EGFR\n" + "".join(
+        f"{p},{p},{p}.svs,{'yes' if y else 'no'}\n" for p, y, _ in patients(unknown=0)), encoding="utf-8")  # fmt: skip
+    path = plain_file(tmp_path / "mine.csv", patients(unknown=0))
+    text = refused(tmp_path, path, manifest=manifest, target="EGFR")
+    assert "--positive TEXT" in text
+    assert "--values" not in text
+    rows = [(p, y, s, ("train", "validation")[i % 2]) for i, (p, y, s) in enumerate(patients(unknown=0))]
+    path.write_text(csv_text("patient,label,score,split", rows), encoding="utf-8")
+    text = refused(tmp_path, path)
+    assert "rows of test or external patients, got 30 rows train, 30 rows validation" in text
+
+
 def test_the_report_says_what_it_is_and_makes_nothing_up(tmp_path: Path) -> None:
     outcome = scored(tmp_path, plain_file(tmp_path / "mine.csv", patients()), formats=("html", "pdf"))
     text = "\n".join(page.extract_text() for page in PdfReader(outcome.folder / "report.pdf").pages)
@@ -344,6 +388,8 @@ def test_the_report_says_what_it_is_and_makes_nothing_up(tmp_path: Path) -> None
         ("P004,1,0.5\nP004,1,7\n", {}, ["row 3", "one row a patient", "from 0 to 1"]),
         ("P004,1,0.5\n", {"split": Path("s.csv")}, ["--split", "--manifest beside it"]),
         ("P004,1,0.5\n", {"subgroups": ("sex",)}, ["'sex'", "no such column"]),
+        ("P004,1,0.5\n", {"subgroups": ("sex", "sex")}, ["--subgroups", "each column once", "sex 2 times"]),
+        ("P004,1,0.5\n", {"subgroups": ("cohort",)}, ["--subgroups", "columns other than cohort"]),
         ("P004,1,0.5\n", {"thresholds": (DeclaredThreshold("x", 0.5),)}, ["--threshold", "other"]),
         ("P004,1,0.5\n", {"columns": {"patients": "p"}}, ["--columns patients", "patient, label, score"]),
         ("P004,1,0.5\n", {"target": "../x"}, ["--target", "letters, digits"]),

@@ -157,19 +157,24 @@ def _show(outcome: "ScoreOutcome") -> None:
 
     results = json.loads((outcome.folder / "results.json").read_text(encoding="utf-8"))
     left = {(row.cohort, row.split, row.target, row.arm): row.left_out for row in outcome.sharing}
-    table = Table("part", "target", "arm", "positives", "patients", "left out", "AUROC", "interval",
-                  box=None, pad_edge=False)  # fmt: skip
-    for row in results["aurocs"]:
-        auroc = row["auroc"]
-        key = (row["cohort"], row["split"], row["target"], row["arm"])
-        shown = [fixed(float("nan") if auroc[k] is None else auroc[k], 3) for k in ("value", "lower", "upper")]
-        interval = "–" if auroc["lower"] is None else f"{shown[1]} to {shown[2]}"
-        table.add_row(
-            f"{row['cohort']} {row['split']}", row["target"], row["arm"], str(auroc["positives"]), str(auroc["n"]),
-            str(left.get(key, 0)), shown[0], interval,
-        )  # fmt: skip
     console = Console(highlight=False, emoji=False)
-    console.print(table)
+    for part in dict.fromkeys((row["cohort"], row["split"]) for row in results["aurocs"]):
+        table = Table(box=None, pad_edge=False, title=" ".join(part), title_justify="left")
+        for name in ("target", "arm"):  # on a narrow screen they go on below: cut off, two arms may look alike
+            table.add_column(name, overflow="fold")
+        for name in ("positives", "patients", "left out", "AUROC", "interval"):
+            table.add_column(name, no_wrap=True)
+        for row in results["aurocs"]:
+            if (row["cohort"], row["split"]) != part:
+                continue
+            auroc = row["auroc"]
+            shown = [fixed(float("nan") if auroc[k] is None else auroc[k], 3) for k in ("value", "lower", "upper")]
+            interval = "–" if auroc["lower"] is None else f"{shown[1]} to {shown[2]}"
+            table.add_row(
+                row["target"], row["arm"], str(auroc["positives"]), str(auroc["n"]),
+                str(left.get((*part, row["target"], row["arm"]), 0)), shown[0], interval,
+            )  # fmt: skip
+        console.print(table)
     reasons = [f"{row['target']}, {row['arm']}: {row['auroc']['reason']}" for row in results["aurocs"]
                if row["auroc"]["reason"]]  # fmt: skip
     for note in (*outcome.notes, *dict.fromkeys(reasons)):

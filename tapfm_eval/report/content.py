@@ -66,7 +66,7 @@ def build_content(inputs: ReportInputs, *, show_ids: bool = False) -> Content:
         title=visible(protocol.title),
         subtitle="Clinical validation report" if scored is None else "Analysis of external predictions",
         status=_status(inputs),
-        watermark=WATERMARK if inputs.rehearsal is not None else "",
+        watermark=WATERMARK if inputs.rehearsal is not None or (scored is not None and scored.rehearsal) else "",
         identity=(
             Fact("Protocol", f"{protocol.id} {protocol.version}" if scored is None else "none"),
             Fact("Run", visible(inputs.run_id), code=True),
@@ -86,6 +86,8 @@ def _reasons_once(section: Section) -> Section:
 def _status(inputs: ReportInputs) -> str:
     if inputs.rehearsal is not None:
         return "Rehearsal on synthetic slides"
+    if inputs.scored is not None and inputs.scored.rehearsal:
+        return "Predictions of a rehearsal on synthetic slides"
     if len(inputs.looks) > 1:
         return f"Complete; test patients were looked at {len(inputs.looks)} times under this version"
     return "Complete"

@@ -28,6 +28,7 @@ class ScoredSummary:
     sharing: tuple[Sharing, ...]
     notes: tuple[str, ...]  # what was derived rather than read
     thresholds: str  # where the thresholds came from, or why there are none
+    rehearsal: bool = False  # some are predictions of a rehearsal's synthetic slides
 
 
 @dataclass(frozen=True, slots=True)

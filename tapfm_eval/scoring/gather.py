@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from tapfm_eval.predictions.imports import (
 )
 from tapfm_eval.predictions.shared import joint_folds, shared_rows
 from tapfm_eval.predictions.table import COLUMNS, SPLITS, predictions_frame
-from tapfm_eval.protocol.schema import IDENTIFIER
+from tapfm_eval.protocol.schema import IDENTIFIER, NEGATIVE_CONTROL
 from tapfm_eval.scoring.plan import DeclaredThreshold, ScorePlan
 
 COHORT = "cohort"  # what a cohort is called that nobody named
@@ -77,7 +77,8 @@ def gather(options: ScoreOptions) -> Gathered:
             problems += error.problems
     if problems:
         raise PredictionsError(problems)
-    parts = [_named(read, _arm(name, path, read), options.cohort or COHORT) for name, path, read in imported]
+    problems += _several_arms(imported)
+    parts = [_named(read, _arm(name, path, read), options.cohort or COHORT, name) for name, path, read in imported]
     for (_, path, _), rows in zip(imported, parts, strict=True):
         problems += _name_problems(path, rows)
     table = pd.concat(parts, ignore_index=True)
@@ -94,8 +95,8 @@ def gather(options: ScoreOptions) -> Gathered:
     notes += [*_part_notes(checked, options.split), *_joint_notes(checked)]
     _refuse_nothing_shared(checked)
     files = tuple(
-        ScoredFile("" if read.source == "tapfm-eval" else _arm(name, path, read), path.name, read.source,
-                   read.sha256, len(read.rows))
+        ScoredFile("" if read.source == "tapfm-eval" and name is None else _arm(name, path, read), path.name,
+                   read.source, read.sha256, len(read.rows))
         for name, path, read in imported
     )  # fmt: skip
     cohorts = tuple(dict.fromkeys(checked["cohort"]))
@@ -103,13 +104,18 @@ def gather(options: ScoreOptions) -> Gathered:
     targets = tuple(dict.fromkeys(t for part in parts for t in part["target"] if t in set(checked["target"])))
     title = options.title or f"Scored predictions: {', '.join(arms[:4])}" + (" ..." if len(arms) > 4 else "")
     plan = ScorePlan(title, options.level, targets, arms, cohorts, options.thresholds, options.subgroups, files,
-                     tuple(dict.fromkeys(notes)))  # fmt: skip
+                     tuple(dict.fromkeys(notes)), _of_rehearsal([read for _, _, read in imported]))  # fmt: skip
     covariates = _covariates(checked, manifest, [read for _, _, read in imported], options)
     if unknown := [d for d in plan.thresholds if d.arm and d.arm not in arms]:
         raise PredictionsError(
             Problem("--threshold", f"an arm: {', '.join(arms)}", d.arm, "Correct the name before `=`.") for d in unknown
         )
     return Gathered(checked, plan, covariates)
+
+
+def _of_rehearsal(imported: Iterable[ImportedPredictions]) -> bool:
+    """Whether a table is of a rehearsal: no other has predictions of its negative control."""
+    return any(read.source == "tapfm-eval" and (read.rows["target"] == NEGATIVE_CONTROL).any() for read in imported)
 
 
 def _option_problems(options: ScoreOptions) -> Iterable[Problem]:
@@ -124,6 +130,14 @@ def _option_problems(options: ScoreOptions) -> Iterable[Problem]:
     for flag, name in (("--target", options.target), ("--cohort", options.cohort)):
         if name is not None and not re.fullmatch(IDENTIFIER, name):
             yield Problem(flag, "letters, digits, dots, hyphens and underscores", repr(name)[:80], "Choose another.")
+    for name in dict.fromkeys(options.subgroups):
+        if options.subgroups.count(name) > 1:
+            yield Problem(
+                "--subgroups", "each column once", f"{name} {options.subgroups.count(name)} times", "Leave one."
+            )
+        if name in ("cohort", "patient_id"):
+            remedy = "Leave it out: patients are kept by it."
+            yield Problem("--subgroups", "columns other than cohort and patient_id", name, remedy)
     for declared in options.thresholds:
         if not 0 < declared.value <= 1:
             remedy = "A score at or above it counts as positive."
@@ -160,11 +174,24 @@ def _arm(name: str | None, path: Path, read: ImportedPredictions) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64].rstrip("-._") or "model"
 
 
-def _named(read: ImportedPredictions, arm: str, cohort: str) -> pd.DataFrame:
-    """The rows with arm and cohort filled in where the file names none, and whether it says fold and split itself."""
+def _several_arms(imported: Iterable[tuple[str | None, Path, ImportedPredictions]]) -> Iterable[Problem]:
+    """Files that cannot be given the one name that the user gave."""
+    for name, path, read in imported:
+        own = list(dict.fromkeys(read.rows["arm"]))
+        if name is not None and len(own) > 1:
+            remedy = "Give the file without --name, or one with the rows of one arm."
+            yield Problem(f"--name {name}={path}", "a file of one arm", f"{len(own)}: {', '.join(own[:5])}", remedy)
+
+
+def _named(read: ImportedPredictions, arm: str, cohort: str, wanted: str | None) -> pd.DataFrame:
+    """The rows under the arm that was asked for, else arm and cohort filled in where the file names none.
+
+    And whether the file says fold and split itself.
+    """
     rows = read.rows
+    arms = arm if wanted is not None else rows["arm"].where(rows["arm"] != "", arm)
     return rows.assign(
-        arm=rows["arm"].where(rows["arm"] != "", arm), cohort=rows["cohort"].where(rows["cohort"] != "", cohort),
+        arm=arms, cohort=rows["cohort"].where(rows["cohort"] != "", cohort),
         file=read.where, says_fold="fold" in read.stated, says_split="split" in read.stated,
     )  # fmt: skip
 
@@ -217,7 +244,12 @@ def _with_manifest(
     try:
         labels = patient_labels(manifest, columns, values)
     except InputError as error:
-        problems += error.problems
+        for problem in error.problems:
+            in_words = (
+                problem.expected == "0, 1 or empty"
+            )  # the other remedies of such a cell are those of other commands
+            remedy = "Say how the positive class is spelt: --positive TEXT; or write 0 and 1."
+            problems.append(replace(problem, remedy=remedy) if in_words else problem)
         return table
     strangers = sorted(set(table["patient_id"]) - set(labels.index))
     if strangers:
@@ -346,6 +378,10 @@ def _joint_notes(table: pd.DataFrame) -> Iterable[str]:
 def _refuse_nothing_shared(table: pd.DataFrame) -> None:
     shared = shared_rows(table)
     if not ((shared["split"] != "validation") & shared["label"].notna()).any():
+        if table["split"].isin(["train", "validation"]).all():
+            got = ", ".join(f"{number} rows {part}" for part, number in sorted(table["split"].value_counts().items()))
+            remedy = "Add the rows of patients on whom the models are to be judged, as `test` or `external`."
+            raise PredictionsError(Problem("predictions", "rows of test or external patients", got, remedy))
         said = "; ".join(
             f"{arm}: {rows['patient_id'].nunique()} patients, folds {', '.join(map(str, sorted(set(rows['fold']))))}"
             for arm, rows in table.groupby("arm")

@@ -53,7 +53,8 @@ def scored_inputs(root: Path) -> ReportInputs:
     )  # fmt: skip
     sections, run = _provenance(folder)
     sections.setdefault("hashes (sha256)", {})["predictions"] = sha256_file(folder.predictions)
-    summary = ScoredSummary(plan.files, count_sharing(table, shared), plan.notes, _thresholds_said(results, plan))
+    said = _thresholds_said(results, plan)
+    summary = ScoredSummary(plan.files, count_sharing(table, shared), plan.notes, said, plan.rehearsal)
     return ReportInputs(protocol, plan.sha256, run, results, (), sections, None, scored=summary)
 
 

@@ -37,6 +37,7 @@ class ScorePlan:
     subgroups: tuple[str, ...]
     files: tuple[ScoredFile, ...]
     notes: tuple[str, ...]  # what was derived rather than read
+    rehearsal: bool = False  # some are predictions of synthetic slides
 
     @property
     def sha256(self) -> str:
@@ -103,6 +104,7 @@ def plan_content(plan: ScorePlan) -> dict[str, Any]:
         "subgroups": list(plan.subgroups),
         "files": [[file.arm, file.name, file.source, file.sha256, file.rows] for file in plan.files],
         "notes": list(plan.notes),
+        "rehearsal": plan.rehearsal,
     }
 
 
@@ -126,6 +128,7 @@ def read_plan(path: Path) -> ScorePlan:
             subgroups=tuple(map(str, content["subgroups"])),
             files=tuple(ScoredFile(str(a), str(n), str(s), str(h), int(r)) for a, n, s, h, r in content["files"]),
             notes=tuple(map(str, content["notes"])),
+            rehearsal=content.get("rehearsal") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "Run `tapfm-eval score` again."

@@ -9,6 +9,24 @@ from command_line import REPOSITORY, Command
 from tapfm_eval.rundir import write_text
 
 
+def test_arms_that_begin_alike_are_told_apart_on_a_narrow_screen(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("abmil-hoptimus0-frozen-last-blocks", "abmil-hoptimus0-frozen-last-tiles"):
+        rows = [f"P{i},{i % 2},0.{i}" for i in range(10, 30)]
+        Path(f"{name}.csv").write_text("patient,label,score\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    said = command("score", *sorted(map(str, Path().glob("abmil*.csv"))), "--format", "html")
+    assert said.code == 0
+    assert "…" not in said.out
+    assert "..." not in said.out
+    lines = said.out.splitlines()
+    at = lines[1].index("arm")
+    cells = [line[at:].split(" ")[0] for line in lines[2:6]]
+    assert "".join(cells).count("abmil-hoptimus0-frozen-last-blocks") == 1
+    assert "".join(cells).count("abmil-hoptimus0-frozen-last-tiles") == 1
+
+
 def test_one_fault_met_a_hundred_times_is_shown_a_few_times_and_counted(command: Command) -> None:
     rows = [f"P{i % 40},{i % 2},0.{i + 100}" for i in range(160)]  # a row a slide, and no column of slides
     Path("mine.csv").write_text("patient,label,score\n" + "\n".join(rows) + "\n", encoding="utf-8")

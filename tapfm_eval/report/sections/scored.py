@@ -15,10 +15,16 @@ NATURE = (
     "cannot say on whom they were developed."
 )
 
+REHEARSED = (
+    "These are predictions of a rehearsal: its slides are synthetic, with effects planted in them. Nothing here is "
+    "evidence about any model."
+)
+
 
 def scored_summary(scope: Scope, scored: ScoredSummary) -> Section:
     """The headline figures of every arm, under what the suite does not know of them."""
     blocks: list[Block] = [
+        *([Paragraph(REHEARSED, "warning")] if scored.rehearsal else []),
         Paragraph(NATURE, "warning"),
         Paragraph(
             "No protocol fixed this analysis in advance: every result is descriptive, and no hypothesis was confirmed "
