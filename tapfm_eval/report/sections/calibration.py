@@ -2,6 +2,7 @@
 
 import math
 
+from tapfm_eval.protocol.schema import Protocol
 from tapfm_eval.report.blocks import Block, Cell, Column, Figure, Paragraph, RowGroup, Section, Table
 from tapfm_eval.report.drawings import Curve, Panel, Whisker
 from tapfm_eval.report.numbers import (
@@ -87,14 +88,16 @@ def _table(scope: Scope, scale: str, results: tuple[CalibrationResult, ...]) -> 
             if mended
             else f"{scope.interval} in brackets. Intercept in the large: above 0, the scores are too low on average. "
             "Slope below 1: the scores are too extreme. Mean distance: of the smoothed curve from the diagonal, over "
-            "patients."
-            + (
-                ""  # what the models of others were fitted to is not known
-                if scope.inputs.scored
-                else " Scores are at the prevalence of the training patients, so a cohort with another prevalence "
-                "shifts the intercept." + smoothing_note(scope.inputs.protocol)
-            )
+            "patients." + ("" if scope.inputs.scored else _trained_on(scope.inputs.protocol))
         ),
+    )
+
+
+def _trained_on(protocol: Protocol) -> str:
+    """What training did to the level of the scores; of models from elsewhere nobody here knows."""
+    return (
+        " Scores are at the prevalence of the training patients, so a cohort with another prevalence shifts the "
+        f"intercept.{smoothing_note(protocol)}"
     )
 
 
