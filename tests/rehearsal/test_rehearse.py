@@ -35,13 +35,17 @@ SMALL = {
 }
 
 
-def test_a_small_rehearsal_runs_to_its_report_and_marks_every_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rehearsals of one epoch on two tiles a slide."""
     for name in ("EPOCHS", "EPOCHS_FROZEN"):
         monkeypatch.setattr(plan, name, 1)
     monkeypatch.setattr(plan, "TILES_PER_SLIDE", 2)
     monkeypatch.setattr(plan, "TISSUE_TILES", 3)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_small_rehearsal_runs_to_its_report_and_marks_every_page(tmp_path: Path) -> None:
     outcome = rehearse(tmp_path, SMALL)
     assert len(outcome.checks) == 2 + 4  # TP53 for each of two TAPFM arms; the negative control for all four
     pages = [page.extract_text() for page in PdfReader(outcome.folder / "report.pdf").pages]
@@ -54,6 +58,14 @@ def test_a_small_rehearsal_runs_to_its_report_and_marks_every_page(
     selected = [json.loads(p.read_text()) for p in outcome.folder.rglob("selection.json")]
     assert len(selected) == 4
     assert all("NULL" not in row["metric_targets"] for row in selected)
+    events = [json.loads(line)["event"] for line in (outcome.folder / "journal.jsonl").read_text().splitlines()]
+    assert events.count("test and external patients predicted") == 1
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("small")
+def test_a_second_rehearsal_finds_all_done(tmp_path: Path) -> None:
+    outcome = rehearse(tmp_path, SMALL)
     stamps = {path: path.stat().st_mtime_ns for path in outcome.folder.rglob("*.safetensors")}
     again = rehearse(tmp_path, SMALL)
     assert again.folder == outcome.folder
