@@ -9,8 +9,8 @@ from tapfm_eval.audit.identity import barcode, programmes
 from tapfm_eval.audit.subject import Subject
 from tapfm_eval.backbones.cards import BackboneCard
 from tapfm_eval.protocol.schema import Protocol
-from tapfm_eval.slides.reader import MPP_TOLERANCE
 
+SCALE_TOLERANCE = 0.05  # what `slides.reader` forgives a slide; an audit without slides needs no OpenSlide
 _CLINICAL = re.compile(
     r"clinical (use|care|routine|practice|decision)|patient care|diagnos(e|is|tic)|medical device|treatment decision"
     r"|(guide|select|choose)s? (the )?(treatment|therapy)|routine (use|care)"
@@ -140,7 +140,7 @@ def _licence(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]
 def _scale(protocol: Protocol, name: str, card: BackboneCard) -> list[Finding]:
     """Tiles at another scale than the backbone knows cells at."""
     mpp = protocol.tiles.mpp
-    if abs(mpp - card.mpp) <= MPP_TOLERANCE * card.mpp:
+    if abs(mpp - card.mpp) <= SCALE_TOLERANCE * card.mpp:
         return []
     arms = [arm.id for arm in protocol.arms if arm.backbone == name]
     return [

@@ -9,11 +9,12 @@ import yaml
 from audit_studies import CLEAN_CARD, PROTOCOL, Study, found, one
 
 from tapfm_eval.audit.findings import KINDS, standing_errors
-from tapfm_eval.audit.protocol import intended
+from tapfm_eval.audit.protocol import SCALE_TOLERANCE, intended
 from tapfm_eval.backbones.cards import CARDS
 from tapfm_eval.errors import ProtocolError
 from tapfm_eval.protocol.load import read_protocol
 from tapfm_eval.protocol.schema import BINDING
+from tapfm_eval.slides.reader import MPP_TOLERANCE
 
 CODES = ("cohort-not-supplied", "backbone-saw-cohort", "backbone-undisclosed", "backbone-other-scale",
          "licence-forbids-use", "licence-restricts", "selects-on-test",
@@ -64,6 +65,7 @@ def test_tiles_at_another_scale_than_the_backbones_are_a_warning(study: Study, m
     study.protocol = {"tiles": {"mpp": mpp}}
     findings = found(study.audit(), "backbone-other-scale")
     assert [finding.severity for finding in findings] == ["warning"] * warned
+    assert SCALE_TOLERANCE == MPP_TOLERANCE
     if warned:
         assert findings[0].numbers == {"tiles_mpp": mpp, "backbone_mpp": 0.5}
         assert f"cut at {mpp:g} µm per pixel" in findings[0].what
