@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import PurePath
 
-_ALIKE = 0.6  # of the letters of two names, at least, for one to be meant by the other
 MAX_PART = 700  # characters of one part of a message; a header of 5,000 is no message
 
 
@@ -49,14 +48,10 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     >>> did_you_mean("resnet", ["uni"])
     ''
     """
-    alike, matcher = {}, SequenceMatcher(b=name)
-    for other in known:
-        matcher.set_seq1(other)
-        if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:  # names may be of any length
-            alike[other] = matcher.ratio()
-    most = max(alike.values(), default=0.0)
-    near = sorted(f"`{other}`" for other, ratio in alike.items() if ratio == most)
-    return f"Did you mean {' or '.join(near)}?" if most >= _ALIKE else ""
+    alike = get_close_matches(name, known, n=max(1, len(known)))
+    likeness = {other: SequenceMatcher(a=other, b=name).ratio() for other in alike}
+    near = sorted(f"`{other}`" for other, ratio in likeness.items() if ratio == max(likeness.values()))
+    return f"Did you mean {' or '.join(near)}?" if near else ""
 
 
 class TapfmEvalError(Exception):

@@ -110,9 +110,17 @@ def inference_draws(slides: Sequence[StudySlide], recipe: Recipe, ranks: Ranks |
         yield from chunks if ranks is None else chunks[ranks.share(len(chunks))]
 
 
+def memory_ran_out(model: SlideModel, who: str, where: str, recipe: Recipe) -> StudyError:
+    """What to say and do where `who` (a unit, or an embedding) found the device's memory full."""
+    return StudyError(
+        f"{who}: the memory of {model.device} ran out {where}, {recipe.micro_batch} tiles at a time. End other "
+        "processes on the GPU, or state a smaller `micro_batch` under `training:`. The same command resumes."
+    )
+
+
 @contextmanager
-def told_of_memory(model: SlideModel, what: str, recipe: Recipe) -> Iterator[None]:
-    """Makes memory that ran out in `what` a message; between processes that share bags, `Ranks` says it to all.
+def told_of_memory(model: SlideModel, who: str, where: str, recipe: Recipe) -> Iterator[None]:
+    """Makes memory that runs out at inference a message; between processes that share bags, `Ranks` says it to all.
 
     Raises:
         StudyError: It ran out.
@@ -122,10 +130,7 @@ def told_of_memory(model: SlideModel, what: str, recipe: Recipe) -> Iterator[Non
     except torch.OutOfMemoryError:
         if model.ranks is not None:
             raise
-        raise StudyError(
-            f"{what}: the memory of {model.device} ran out, {recipe.micro_batch} tiles at a time. End other processes "
-            "on the GPU, or state a smaller `micro_batch` under `training:`. The same command resumes."
-        ) from None
+        raise memory_ran_out(model, who, where, recipe) from None
 
 
 def encode_slides(

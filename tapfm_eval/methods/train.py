@@ -20,7 +20,7 @@ from tapfm_eval.methods.adapt import adaptation_step, aggregator_gradients
 from tapfm_eval.methods.checkpoint import Checkpoints
 from tapfm_eval.methods.losses import SlideLoss, TargetWeights, slide_loss, target_weights
 from tapfm_eval.methods.memory import PeakMemory
-from tapfm_eval.methods.model import SlideModel, inference_draws, slide_logits, told_of_memory
+from tapfm_eval.methods.model import SlideModel, inference_draws, memory_ran_out, slide_logits, told_of_memory
 from tapfm_eval.methods.randomness import depth_keep
 from tapfm_eval.methods.ranks import Ranks
 from tapfm_eval.methods.recipe import Recipe
@@ -209,11 +209,8 @@ def _train_epoch(
         try:
             loss = bags.steadily(partial(_gradients, unit, model, recipe, bags, loss_of, optimizers))
         except torch.OutOfMemoryError:
-            raise StudyError(
-                f"{unit}: the memory of {model.device} ran out in epoch {state.epoch} at slide {slide.slide_id}, "
-                f"{recipe.micro_batch} tiles at a time. End other processes on the GPU, or state a smaller "
-                "`micro_batch` under `training:`. The same command resumes."
-            ) from None
+            where = f"in epoch {state.epoch} at slide {slide.slide_id}"
+            raise memory_ran_out(model, str(unit), where, recipe) from None
         if not math.isfinite(loss):
             raise StudyError(f"{unit}: the loss is {loss} in epoch {state.epoch} at slide {slide.slide_id}. {_REMEDY}")
         if not _finite_gradients(model):
@@ -298,7 +295,7 @@ def _validate_epoch(
     """Raw logits of the slides of the epoch that are still to be validated."""
     for slide in data.validation:
         if slide.slide_id not in state.validated:
-            with told_of_memory(model, f"{unit}, validation slide {slide.slide_id}", recipe):
+            with told_of_memory(model, str(unit), f"at validation slide {slide.slide_id}", recipe):
                 found = bags.steadily(partial(slide_logits, model, bags, (slide,), recipe, lambda _: None))
             logits = found[slide.slide_id]
             if not np.isfinite(logits).all():

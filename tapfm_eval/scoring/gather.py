@@ -244,12 +244,11 @@ def _with_manifest(
     try:
         labels = patient_labels(manifest, columns, values)
     except InputError as error:
-        for problem in error.problems:
-            in_words = (
-                problem.expected == "0, 1 or empty"
-            )  # the other remedies of such a cell are those of other commands
-            remedy = "Say how the positive class is spelt: --positive TEXT; or write 0 and 1."
-            problems.append(replace(problem, remedy=remedy) if in_words else problem)
+        remedy = "Say how the positive class is spelt: --positive TEXT; or write 0 and 1."
+        problems += [  # what helps with such a cell elsewhere are options of other commands
+            replace(problem, remedy=remedy) if problem.expected == "0, 1 or empty" else problem
+            for problem in error.problems
+        ]
         return table
     strangers = sorted(set(table["patient_id"]) - set(labels.index))
     if strangers:

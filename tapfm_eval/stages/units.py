@@ -207,7 +207,7 @@ def embed_slides(data: StudyData, backbone: str, slides: Sequence[StudySlide], a
     source = TileSource({slide.slide_id: slide for slide in todo}, data.workers, None, held)
     with SteadyBags(source, lambda start: islice(inference_draws(todo, recipe), start, None), advance) as bags:
         for slide in todo:
-            with told_of_memory(model, f"embedding with {backbone}, slide {slide.slide_id}", recipe):
+            with told_of_memory(model, f"embedding with {backbone}", f"at slide {slide.slide_id}", recipe):
                 stored = bags.steadily(partial(_embedded, model, bags, slide, recipe))
             path = features_path(data.folder.features(backbone, slide.cohort), slide.slide_id)
             write_features(path, slide.slide_id, card, stored, slide.grid)
@@ -448,7 +448,7 @@ def _predicted(
         try:
             for slide in left:
                 predict = partial(slide_logits, model, bags, (slide,), recipe, lambda _: None, on_tiles)
-                with told_of_memory(model, f"{unit}, slide {slide.slide_id}", recipe):
+                with told_of_memory(model, str(unit), f"at slide {slide.slide_id}", recipe):
                     found = bags.steadily(predict)
                 if not np.isfinite(found[slide.slide_id]).all():
                     raise StudyError(f"{unit}: the logits of slide {slide.slide_id} are not numbers.")

@@ -164,11 +164,11 @@ def under_ray(graph: Graph, slots: int, folder: Path) -> tuple[float, Clockwork]
     """Seconds that our scheduling takes of a study on so many GPUs."""
     clockwork = Clockwork(slots)
     clockwork.module()
-    from tapfm_eval.executors.ray import _Session
+    from tapfm_eval.executors.ray_session import Session
 
     machines = [{"CPU": 8.0, "GPU": 8.0, "memory": 1e15} for _ in range(max(1, slots // 8))]
     work = Work("m:f", "m:g", None, RunFolder(folder))
-    session = _Session(graph, work, Reporter(quiet=True), lambda: machines, None)
+    session = Session(graph, work, Reporter(quiet=True), lambda: machines, None)
     session._landed = Landings()
     session._landed.clockwork = clockwork
     return timed(session.run)[0], clockwork

@@ -11,7 +11,7 @@ from small_study import know_tiny, small_study
 
 from tapfm_eval import study
 from tapfm_eval.backbones.cards import CARDS, stand_in
-from tapfm_eval.executors.ray import _remedy
+from tapfm_eval.executors.machines import remedy_for
 from tapfm_eval.methods.recipe import Recipe, resolve_recipe
 from tapfm_eval.preparation import RunOptions
 from tapfm_eval.progress import Reporter
@@ -101,7 +101,7 @@ def test_arithmetic_on_cpus_takes_no_more_than_half_of_a_clusters_largest_machin
 )
 def test_a_unit_that_fits_no_machine_says_what_would_help(wanted: Resources, remedy: str) -> None:
     machines = [{"CPU": 16.0, "GPU": 0.5 if wanted.gpus == 0.25 else 0.0}]
-    said = _remedy(wanted, machines)
+    said = remedy_for(wanted, machines)
     assert remedy in said
     assert "--workers" not in said
 

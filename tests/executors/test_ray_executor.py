@@ -13,7 +13,7 @@ from odd_jobs import worker_sizes_mb
 
 from tapfm_eval import progress
 from tapfm_eval.errors import InputError, PausedError, RunError, StudyError
-from tapfm_eval.executors import ray as ray_executor
+from tapfm_eval.executors import ray_session
 from tapfm_eval.executors.ray import RayExecutor
 from tapfm_eval.executors.work import Work
 from tapfm_eval.progress import Reporter
@@ -120,7 +120,7 @@ def test_a_stop_waits_for_no_unit_that_waits_for_a_machine_that_is_gone(
 ) -> None:
     counts = iter([[{"CPU": 8.0}]] * 2)  # a machine that leaves before its unit starts: there never is one here
     monkeypatch.setattr(executor, "machines", lambda: next(counts, [{"CPU": 2.0}]))
-    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_COUNTS", 0.2)
+    monkeypatch.setattr(ray_session, "SECONDS_BETWEEN_COUNTS", 0.2)
     reporter, said = Reporter(quiet=True), list[str]()
     monkeypatch.setattr(reporter, "say", said.append)
 
@@ -212,7 +212,7 @@ def test_units_that_wait_for_a_machine_that_is_gone_say_so_once(
     """The last machine of a kind is lost while its units are under way; here the count of machines alone says so."""
     counts = iter([[{"CPU": 2.0}]] * 2)
     monkeypatch.setattr(executor, "machines", lambda: next(counts, [{"CPU": 0.5}]))
-    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_COUNTS", 0.2)
+    monkeypatch.setattr(ray_session, "SECONDS_BETWEEN_COUNTS", 0.2)
     run(executor, tmp_path, job("train/a", "slow", steps=30), reporter=Reporter())
     said = capsys.readouterr().err
     assert said.count("train/a waits for a machine with 1 CPU; there is now 0.5 CPUs.") == 1

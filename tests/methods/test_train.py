@@ -371,7 +371,7 @@ def test_memory_that_runs_out_over_a_validation_slide_is_said_and_the_epoch_kept
     swapped = replace(data, train=data.validation, validation=data.train)
     good, kept = feature_store(data, signal=1.0), Checkpoints(tmp_path, "key")
     with pytest.raises(
-        StudyError, match=r"validation slide P007-0: the memory of cpu ran out, .* smaller `micro_batch`"
+        StudyError, match=r"fold 0: the memory of cpu ran out at validation slide P007-0, .* smaller `micro_batch`"
     ):
         train_unit(UNIT, frozen_model(), RECIPE, swapped, good, Greedy(good.z, good.a), lambda _: None, kept)
     saved = kept.newest(lambda found: found)
